@@ -1,0 +1,32 @@
+//! gitops-agent writes down, at the moment of a commit, what the commit changed, how risky it is and
+//! which rule of HIPAA or FDA it touches, and delivers that record to a store.
+//!
+//! ```text
+//! git ──hook──▶ capture ──▶ facts ──▶ verdict ──▶ record ──▶ outbox ──▶ delivery ──▶ store
+//!               (git2)     (what      (rules +    (the       (SQLite,   (one at a    (Cosmos DB |
+//!                          changed)    risk)      document)   on disk)   time)        local)
+//! ```
+//!
+//! One direction, no way back; each arrow is a plain value. The edges that are allowed between the
+//! modules are listed, and held, by `tests/architecture.rs`.
+//!
+//! Invariants:
+//! * The library never prints, never exits and never reads the environment; the binary does, in `cli`.
+//! * The hook path (`capture` to `outbox`) contains no async code and reaches no network.
+//! * The text of changed lines lives between `facts` and `rules` only, in a type that cannot be
+//!   serialised.
+//! * Only `capture` names libgit2, only `store::cosmos` names the Azure SDK.
+
+pub mod capture;
+pub mod config;
+pub mod delivery;
+pub mod destination;
+pub mod detach;
+pub mod facts;
+pub mod install;
+pub mod outbox;
+pub mod record;
+pub mod redact;
+pub mod risk;
+pub mod rules;
+pub mod store;

@@ -1,0 +1,166 @@
+//! Stores: where records end up. One trait, two implementations ([`local`] and [`cosmos`]) under one
+//! test suite (`tests/stores.rs`).
+//!
+//! A store knows documents, keys and error classes; it knows neither the outbox nor what a record
+//! means beyond the properties that it indexes.
+
+pub mod cosmos;
+pub mod local;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The full key of a document: hierarchical partition key and id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// First level of the partition key.
+    pub tenant: String,
+    /// Second level of the partition key, `YYYY-MM-DD`.
+    pub date: String,
+    /// The commit's id.
+    pub id: String,
+}
+
+/// A document as it was read.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The document, the store's own `_` properties removed.
+    pub document: Value,
+    /// Version tag for [`Store::replace`].
+    pub etag: String,
+}
+
+/// What an operation cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Request units charged; 0 in the local store.
+    pub request_units: f64,
+    /// Wall-clock time of the whole operation, retries inside the SDK included.
+    pub latency: Duration,
+}
+
+/// A result and what it cost.
+#[derive(Clone, Debug)]
+pub struct Charged<T> {
+    /// The result.
+    pub value: T,
+    /// Its cost.
+    pub cost: Cost,
+}
+
+/// What can be asked. Everything is inside one tenant; reads across tenants do not exist.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// The tenant, always given.
+    pub tenant: String,
+    /// First day, inclusive, `YYYY-MM-DD`.
+    pub since: Option<String>,
+    /// Last day, inclusive, `YYYY-MM-DD`.
+    pub until: Option<String>,
+    /// Least `riskScore`.
+    pub min_risk: Option<f64>,
+    /// Every one of these must be in `compliance`.
+    pub tags: Vec<String>,
+    /// Full id, or a prefix of at least four hex digits.
+    pub commit: Option<String>,
+    /// At most so many documents.
+    pub limit: Option<usize>,
+}
+
+/// What to do about an error; the contract's classes, and the three answers that are not failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorClass {
+    /// Try again, without end.
+    Again,
+    /// Waits for a person: access or the container, not the record.
+    Held,
+    /// This one record will never be taken.
+    Refused,
+    /// 409: a document with this key exists.
+    Exists,
+    /// 412: the document changed since it was read.
+    Changed,
+}
+
+/// An error of a store, in the store's own words but without secrets.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// What to do.
+    pub class: ErrorClass,
+    /// HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// Cosmos sub-status, where there was one.
+    pub sub_status: Option<u32>,
+    /// A short name for programs: `unreachable`, `throttled`, `access-denied`, `no-container`, …
+    pub kind: &'static str,
+    /// One line for people, without secrets.
+    pub message: String,
+    /// What to do next, one line, where there is advice.
+    pub hint: Option<String>,
+    /// How long the store asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// What the failed attempt cost.
+    pub cost: Cost,
+}
+
+/// One line of `store init` or `store check`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckItem {
+    /// What was looked at: `endpoint`, `credential`, `database`, `container`, `partition key`, …
+    pub name: &'static str,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found, or done.
+    pub detail: String,
+    /// How to mend it.
+    pub hint: Option<String>,
+}
+
+/// Receives documents of a query one by one; returning `false` ends the query.
+pub type Sink<'a> = &'a mut (dyn FnMut(Value) -> bool + Send);
+
+/// A place that keeps documents by [`Key`].
+#[async_trait::async_trait]
+pub trait Store: Send + Sync {
+    /// Creates a document. An existing one is [`ErrorClass::Exists`] and is not touched.
+    async fn create(&self, key: &Key, document: &Value) -> Result<Charged<()>, StoreError>;
+
+    /// Reads one document; `None` where there is none (but a missing container is an error, held).
+    async fn read(&self, key: &Key) -> Result<Charged<Option<Stored>>, StoreError>;
+
+    /// Replaces a document that still has `etag`, otherwise [`ErrorClass::Changed`].
+    async fn replace(&self, key: &Key, document: &Value, etag: &str) -> Result<Charged<()>, StoreError>;
+
+    /// Streams matching documents, newest commit date first, then `timestamp` descending, then id.
+    async fn query(&self, query: &Query, sink: Sink<'_>) -> Result<Charged<()>, StoreError>;
+
+    /// The ids, dates and digests of one tenant's documents in a range of days, for `verify`.
+    async fn keys(
+        &self,
+        tenant: &str,
+        since: Option<&str>,
+        until: Option<&str>,
+    ) -> Result<Charged<Vec<StoredKey>>, StoreError>;
+
+    /// Creates what is missing (database, container, policy, time to live); safe to repeat.
+    async fn init(&self) -> Result<Vec<CheckItem>, StoreError>;
+
+    /// Looks at everything that delivery needs, in order, and stops at the first that is missing.
+    async fn check(&self) -> Vec<CheckItem>;
+}
+
+/// A document's key and digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// `YYYY-MM-DD`.
+    pub date: String,
+    /// Commit id.
+    pub id: String,
+    /// The record's `digest`.
+    pub digest: String,
+}
