@@ -130,6 +130,21 @@ pub trait Store: Send + Sync {
     /// Creates a document. An existing one is [`ErrorClass::Exists`] and is not touched.
     async fn create(&self, key: &Key, document: &Value) -> Result<Charged<()>, StoreError>;
 
+    /// Creates several documents at once, each as [`Store::create`] would; one answer for each, in
+    /// order. Called with at most [`Store::batch_size`] of them, those of one partition side by side.
+    async fn create_many(&self, documents: &[(Key, Value)]) -> Vec<Result<Charged<()>, StoreError>> {
+        let mut answers = Vec::with_capacity(documents.len());
+        for (key, document) in documents {
+            answers.push(self.create(key, document).await);
+        }
+        answers
+    }
+
+    /// How many documents [`Store::create_many`] takes at once; 1 where single creates are as good.
+    fn batch_size(&self) -> usize {
+        1
+    }
+
     /// Reads one document; `None` where there is none (but a missing container is an error, held).
     async fn read(&self, key: &Key) -> Result<Charged<Option<Stored>>, StoreError>;
 

@@ -1,0 +1,272 @@
+//! Spool files: where a hook leaves a record when the outbox is locked, damaged or cannot be opened.
+//!
+//! One file per record: the first line is the SHA-256 of the rest, the rest a line of JSON that
+//! says what the record is and where it goes, and the record itself. It is written under a temporary name, synced, renamed, and the folder is synced; only then is the record safe
+//! and the hook done. The next delivery takes the files in: queues them, and removes a file only after
+//! the queueing has been committed. A file taken in twice is one entry. A file that is not what its checksum says is
+//! moved into `damaged/` beside it and counted, never deleted. A temporary file older than an hour belongs to
+//! a process that died before its record was acknowledged; it is taken in like the others.
+//!
+//! Limits: a file above 4 MiB is not read but moved aside. Symbolic links are not followed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::enqueue::path_of;
+use super::{NewEntry, Outbox, OutboxError, Urgency};
+use crate::destination::Destination;
+use crate::judgement::Essence;
+use crate::sqlite;
+
+const SUFFIX: &str = ".spool";
+const TEMPORARY: &str = ".tmp";
+const MAX_BYTES: u64 = 4 << 20;
+const STALE: Duration = Duration::from_secs(3600);
+/// Files queued in one transaction.
+const BATCH: usize = 128;
+
+/// What was found in spool folders.
+#[derive(Debug, Default)]
+pub struct TakenIn {
+    /// Files whose records are in the outbox now.
+    pub taken: usize,
+    /// Damaged files, where they are now.
+    pub set_aside: Vec<PathBuf>,
+    /// Folders and files that could not be read; they stay where they are, and in nobody's way.
+    pub problems: Vec<OutboxError>,
+}
+
+/// The second line of a spool file.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    tenant: String,
+    date: String,
+    id: String,
+    destination: Destination,
+    digest: String,
+    judgement: String,
+    urgency: Urgency,
+    /// Bytes: paths need not be UTF-8.
+    repository: Vec<u8>,
+    hold: Option<String>,
+}
+
+/// A spool file, read and found sound.
+struct Spooled {
+    path: PathBuf,
+    header: Header,
+    repository: PathBuf,
+    body: Vec<u8>,
+}
+
+impl Spooled {
+    fn entry(&self) -> NewEntry<'_> {
+        NewEntry {
+            tenant: &self.header.tenant,
+            date: &self.header.date,
+            id: &self.header.id,
+            destination: &self.header.destination,
+            digest: &self.header.digest,
+            judgement: &self.header.judgement,
+            body: &self.body,
+            urgency: self.header.urgency,
+            repository: &self.repository,
+            hold: self.header.hold.as_deref(),
+        }
+    }
+}
+
+/// Writes one record into a spool folder, creating it where it is missing; when this returns the record
+/// survives a power cut. Costs two syncs.
+///
+/// # Errors
+/// When folder or file cannot be written.
+pub fn write_spool(dir: &Path, entry: &NewEntry<'_>, now: Timestamp) -> Result<(), OutboxError> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let at = |source| OutboxError::io(dir, source);
+    let header = Header {
+        version: 1,
+        tenant: entry.tenant.to_owned(),
+        date: entry.date.to_owned(),
+        id: entry.id.to_owned(),
+        destination: entry.destination.clone(),
+        digest: entry.digest.to_owned(),
+        judgement: entry.judgement.to_owned(),
+        urgency: entry.urgency,
+        repository: entry.repository.as_os_str().as_bytes().to_vec(),
+        hold: entry.hold.map(str::to_owned),
+    };
+    let mut content = serde_json::to_vec(&header)
+        .map_err(|source| OutboxError::NotARecord { id: entry.id.to_owned(), source })?;
+    content.push(b'\n');
+    content.extend_from_slice(entry.body);
+
+    let dir = sqlite::private_folder(dir).map_err(at)?;
+    // Time first, so that names sort by age; process and number make the name this writer's own.
+    let name = format!(
+        "{:020}-{}-{}",
+        now.as_microsecond(),
+        std::process::id(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    );
+    let temporary = dir.join(format!("{name}{TEMPORARY}"));
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(format!("{}\n", checksum(&content)).as_bytes())?;
+        file.write_all(&content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, dir.join(format!("{name}{SUFFIX}")))
+    };
+    if let Err(error) = write() {
+        // Never acknowledged, so nobody counts on it; and a full disk needs the room.
+        let _ = fs::remove_file(&temporary);
+        return Err(at(error));
+    }
+    sqlite::sync_folder(&dir).map_err(at)
+}
+
+fn checksum(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Outbox {
+    /// Queues what lies in spool folders and removes the files. A folder that does not exist is empty.
+    ///
+    /// # Errors
+    /// When the outbox cannot be written; what was not queued stays where it is.
+    pub fn take_in_spool(&mut self, spool_dirs: &[PathBuf], now: Timestamp) -> Result<TakenIn, OutboxError> {
+        let mut taken_in = TakenIn::default();
+        for dir in spool_dirs {
+            match spool_files(dir) {
+                Ok(files) => {
+                    for names in files.chunks(BATCH) {
+                        self.take_in_batch(names, now, &mut taken_in)?;
+                    }
+                }
+                Err(error) => taken_in.problems.push(OutboxError::io(dir, error)),
+            }
+        }
+        Ok(taken_in)
+    }
+
+    fn take_in_batch(
+        &mut self,
+        paths: &[PathBuf],
+        now: Timestamp,
+        taken_in: &mut TakenIn,
+    ) -> Result<(), OutboxError> {
+        let mut sound = Vec::new();
+        for path in paths {
+            match read(path) {
+                Ok(Some(spooled)) => sound.push(spooled),
+                Ok(None) => match set_aside(path) {
+                    Ok(target) => taken_in.set_aside.push(target),
+                    Err(error) => taken_in.problems.push(OutboxError::io(path, error)),
+                },
+                // Another delivery or a person was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => taken_in.problems.push(OutboxError::io(path, error)),
+            }
+        }
+        let entries: Vec<NewEntry<'_>> = sound.iter().map(Spooled::entry).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.enqueue(&entries, now)?;
+        for Spooled { path, .. } in &sound {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    taken_in.problems.push(OutboxError::io(path, error));
+                }
+                _ => taken_in.taken += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a spool folder has anything to take in.
+#[must_use]
+pub fn spool_waiting(spool_dirs: &[PathBuf]) -> bool {
+    spool_dirs.iter().any(|dir| spool_files(dir).is_ok_and(|files| !files.is_empty()))
+}
+
+/// The files to take in, oldest first.
+fn spool_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        other => other?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(SUFFIX) || (name.ends_with(TEMPORARY) && is_stale(&entry.path())) {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn is_stale(path: &Path) -> bool {
+    let modified = fs::metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > STALE))
+}
+
+/// Reads a spool file; `None` where it is not what a hook wrote.
+fn read(path: &Path) -> io::Result<Option<Spooled>> {
+    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    let mut content = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_BYTES {
+        return Ok(None);
+    }
+    Ok(parse(&content).map(|(header, body)| Spooled {
+        path: path.to_owned(),
+        repository: path_of(&header.repository),
+        header,
+        body,
+    }))
+}
+
+fn parse(content: &[u8]) -> Option<(Header, Vec<u8>)> {
+    let (sum, rest) = split_line(content)?;
+    if checksum(rest).as_bytes() != sum {
+        return None;
+    }
+    let (header, body) = split_line(rest)?;
+    let header: Header = serde_json::from_slice(header).ok()?;
+    Essence::from_slice(body).ok()?;
+    (header.version == 1).then(|| (header, body.to_vec()))
+}
+
+fn split_line(content: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(b'\n', content)?;
+    Some((&content[..end], &content[end + 1..]))
+}
+
+fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let folder = sqlite::private_folder(&parent.join("damaged"))?;
+    let target = folder.join(path.file_name().unwrap_or_default());
+    fs::rename(path, &target)?;
+    sqlite::sync_folder(&folder)?;
+    Ok(target)
+}
