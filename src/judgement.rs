@@ -106,9 +106,7 @@ pub struct Essence {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
-    #[serde(default)]
     complete: bool,
-    #[serde(default)]
     agent_version: String,
     #[serde(default)]
     rules: WireRules,
@@ -352,7 +350,8 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_an_error() {
-        assert!(meet(&json!([]), &json!({})).is_err());
+        assert!(meet(&record(true, "1.0.0", &[]), &json!({})).is_err());
+        assert!(meet(&json!([]), &record(true, "1.0.0", &[])).is_err());
         assert!(Essence::from_slice(b"{\"supersedes\": 7}").is_err());
     }
 
