@@ -1,8 +1,9 @@
-//! Microsoft's in-memory Cosmos DB emulator behind HTTP/1.1 on loopback, for development and tests.
+//! Microsoft's in-memory Cosmos DB emulator behind HTTP on loopback, for development and tests.
 //!
 //! `azure_data_cosmos_driver` carries an emulator that answers whole requests inside a process. This
 //! program puts a socket in front of it, so that the real agent, and any other Cosmos client, can be
-//! tried against it as a separate process, without Docker and without an account.
+//! tried against it as a separate process, without Docker and without an account. It speaks HTTP/1.1, and
+//! HTTP/2 to clients that begin with it, as Microsoft's own Rust SDK does unless told otherwise.
 //!
 //! What it does to requests on their way: the trailing slash that other clients send is dropped
 //! (the emulator follows the service in refusing it), and containers made while `--throughput` is in

@@ -1,0 +1,289 @@
+//! The container as it should be, `store init` and `store check`.
+//!
+//! The index holds what queries ask for and nothing else: file lists and findings make up most of a
+//! record, each indexed property adds to the charge of every write, and nobody filters by them here.
+//! `id` is always indexed by the service and may not be listed.
+//!
+//! The container's default time to live must be set, or the service ignores the one of each record.
+
+use azure_data_cosmos::CosmosError;
+use azure_data_cosmos::models::{
+    CompositeIndex, CompositeIndexOrder, CompositeIndexProperty, ContainerProperties, IndexingMode,
+    IndexingPolicy, PartitionKeyDefinition, TimeToLive,
+};
+
+use super::errors::{self, Operation};
+use super::{CosmosStore, Failure};
+use crate::store::{CheckItem, StoreError};
+
+/// The hierarchical partition key.
+const KEY_PATHS: [&str; 2] = ["/tenantId", "/commitDate"];
+
+/// What queries filter and sort by.
+const INDEXED: [&str; 6] =
+    ["/tenantId/?", "/commitDate/?", "/timestamp/?", "/riskScore/?", "/riskLevel/?", "/compliance/[]/?"];
+
+/// A tenant with a range of days, and a tenant with a least risk: equality and range in one look-up.
+const COMPOSITE: [[(&str, CompositeIndexOrder); 2]; 2] = [
+    [("/tenantId", CompositeIndexOrder::Ascending), ("/commitDate", CompositeIndexOrder::Descending)],
+    [("/tenantId", CompositeIndexOrder::Ascending), ("/riskScore", CompositeIndexOrder::Descending)],
+];
+
+fn indexing_policy() -> IndexingPolicy {
+    let mut policy = IndexingPolicy::default().with_indexing_mode(IndexingMode::Consistent);
+    // The SDK's default is off, which would index nothing.
+    policy.automatic = true;
+    for path in INDEXED {
+        policy = policy.with_included_path(path);
+    }
+    policy = policy.with_excluded_path("/*");
+    for properties in COMPOSITE {
+        let index = properties.into_iter().fold(CompositeIndex::default(), |index, (path, order)| {
+            index.with_property(CompositeIndexProperty::new(path, order))
+        });
+        policy = policy.with_composite_index(index);
+    }
+    policy
+}
+
+fn key_definition() -> PartitionKeyDefinition {
+    PartitionKeyDefinition::new(KEY_PATHS.map(Into::into).to_vec())
+}
+
+/// The partition key of a container, where it is not the records'.
+pub(super) fn other_key(container: &ContainerProperties) -> Option<String> {
+    let paths: Vec<&str> = container.partition_key.paths().iter().map(AsRef::as_ref).collect();
+    (paths != KEY_PATHS).then(|| paths.join(", "))
+}
+
+/// What the index lacks, or holds too much of, in words.
+fn index_faults(policy: Option<&IndexingPolicy>) -> Option<String> {
+    let Some(policy) = policy else { return Some("no indexing policy".to_owned()) };
+    let wanted = indexing_policy();
+    let mut faults = Vec::new();
+    if !policy.automatic || policy.indexing_mode == Some(IndexingMode::None) {
+        faults.push("indexing is off".to_owned());
+    }
+    if !policy.excluded_paths.contains(&"/*".into()) {
+        faults.push("everything is indexed, which makes each write dearer".to_owned());
+    }
+    let everything = policy.included_paths.contains(&"/*".into());
+    for path in wanted.included_paths {
+        if !everything && !policy.included_paths.contains(&path) {
+            faults.push(format!("{} is not indexed", path.path));
+        }
+    }
+    for index in wanted.composite_indexes {
+        if !policy.composite_indexes.contains(&index) {
+            let paths: Vec<_> = index.properties.iter().map(|property| property.path.as_str()).collect();
+            faults.push(format!("no composite index over {}", paths.join(", ")));
+        }
+    }
+    (!faults.is_empty()).then(|| faults.join("; "))
+}
+
+fn item(name: &'static str, detail: impl Into<String>) -> CheckItem {
+    CheckItem { name, ok: true, detail: detail.into(), hint: None }
+}
+
+fn fault(name: &'static str, detail: impl Into<String>, hint: Option<String>) -> CheckItem {
+    CheckItem { name, ok: false, detail: detail.into(), hint }
+}
+
+fn failed(name: &'static str, error: StoreError) -> CheckItem {
+    fault(name, error.message, error.hint)
+}
+
+/// Kinds of error that say something about the credential, not about the address.
+fn is_about_credential(kind: &str) -> bool {
+    matches!(kind, "sign-in" | "sign-in-unreachable" | "unauthorized" | "access-denied" | "no-credential")
+}
+
+impl CosmosStore {
+    /// `store check`: stops at the first thing that is missing.
+    pub(super) async fn look(&self) -> Vec<CheckItem> {
+        let mut items = Vec::new();
+        if let Err(error) = self.open(&mut items).await {
+            items.push(error);
+            return items;
+        }
+        let container = self
+            .run(Operation::Open, async {
+                let response = self.any_container().await?.read(None).await?;
+                let diagnostics = response.diagnostics();
+                Ok((response.into_model()?, Some(diagnostics)))
+            })
+            .await;
+        match container {
+            Ok(container) => items.extend(self.judge(&container.value)),
+            Err(error) => items.push(failed("container", error)),
+        }
+        items
+    }
+
+    /// Endpoint, credential and database; the error is the item that is not as it should be.
+    async fn open(&self, items: &mut Vec<CheckItem>) -> Result<(), CheckItem> {
+        let credential = self.place.credential;
+        let connected = self.run(Operation::Open, async {
+            self.client().await?;
+            Ok(((), None))
+        });
+        match connected.await {
+            Ok(_) => items.push(item("endpoint", self.place.endpoint.clone())),
+            Err(error) if is_about_credential(error.kind) => {
+                items.push(item("endpoint", self.place.endpoint.clone()));
+                return Err(failed("credential", error));
+            }
+            Err(error) => return Err(failed("endpoint", error)),
+        }
+        let database = self
+            .run(Operation::Open, async {
+                let response = self.database().await?.read(None).await?;
+                Ok(((), Some(response.diagnostics())))
+            })
+            .await;
+        match database {
+            Ok(_) => {
+                items.push(item("credential", credential));
+                items.push(item("database", self.place.database.clone()));
+                Ok(())
+            }
+            Err(error) if is_about_credential(error.kind) => Err(failed("credential", error)),
+            Err(error) => {
+                items.push(item("credential", credential));
+                Err(failed("database", error))
+            }
+        }
+    }
+
+    /// Container, partition key, default time to live and index of a container that exists.
+    fn judge(&self, container: &ContainerProperties) -> Vec<CheckItem> {
+        let mut items = vec![item("container", self.place.container.clone())];
+        if let Some(found) = other_key(container) {
+            items.push(failed("partition key", errors::partition_key(&found, &self.place)));
+            return items;
+        }
+        items.push(item("partition key", KEY_PATHS.join(", ")));
+        let mend = if self.credential.manages() {
+            "run `gitops-agent store init`".to_owned()
+        } else {
+            errors::infrastructure(&self.place)
+        };
+        items.push(match &container.default_ttl {
+            TimeToLive::Seconds(seconds) => item("time to live", format!("{seconds} s by default")),
+            TimeToLive::NoDefault => item("time to live", "as each record says"),
+            _ => fault("time to live", "off: records would be kept for ever", Some(mend.clone())),
+        });
+        items.push(match index_faults(container.indexing_policy.as_ref()) {
+            None => item("index", "as the queries need it"),
+            Some(faults) => fault("index", faults, Some(mend)),
+        });
+        items
+    }
+
+    /// `store init`: makes what is missing, mends what can be mended, leaves the rest.
+    pub(super) async fn create_missing(&self) -> Result<Vec<CheckItem>, StoreError> {
+        if !self.credential.manages() {
+            return self.only_look().await;
+        }
+        let mut items = vec![item("endpoint", self.place.endpoint.clone())];
+        let created = self
+            .run(Operation::Open, async {
+                let made = self.client().await?.create_database(&self.place.database, None).await;
+                Ok((made_or_there(made.map(drop))?, None))
+            })
+            .await?
+            .value;
+        items.push(item("database", format!("{} {}", self.place.database, said(created))));
+
+        let created = self
+            .run(Operation::Open, async {
+                let properties = ContainerProperties::new(self.place.container.clone(), key_definition())
+                    .with_indexing_policy(indexing_policy())
+                    .with_default_ttl(self.default_ttl);
+                let made = self.database().await?.create_container(properties, None).await;
+                Ok((made_or_there(made.map(drop))?, None))
+            })
+            .await?
+            .value;
+        let container = self.run(Operation::Open, self.mended()).await?.value;
+        let mut judged = self.judge(&container).into_iter();
+        if let Some(first) = judged.next() {
+            items.push(CheckItem { detail: format!("{} {}", first.detail, said(created)), ..first });
+        }
+        items.extend(judged);
+        Ok(items)
+    }
+
+    /// The container after its index and time to live were put right, where that is possible.
+    async fn mended(&self) -> super::Answer<ContainerProperties> {
+        let client = self.any_container().await?;
+        let found: ContainerProperties = client.read(None).await?.into_model()?;
+        let off = found.default_ttl.is_forever();
+        if other_key(&found).is_some() || !off && index_faults(found.indexing_policy.as_ref()).is_none() {
+            return Ok((found, None));
+        }
+        let mut wanted = found.with_indexing_policy(indexing_policy());
+        // A default that somebody has set is theirs: each record brings its own time to live anyway.
+        if off {
+            wanted = wanted.with_default_ttl(self.default_ttl);
+        }
+        client.replace(wanted, None).await?;
+        Ok((client.read(None).await?.into_model()?, None))
+    }
+
+    /// With Entra ID the service creates nothing for us: fine where everything is there already.
+    async fn only_look(&self) -> Result<Vec<CheckItem>, StoreError> {
+        let items = self.look().await;
+        match items.iter().find(|item| !item.ok) {
+            None => Ok(items),
+            Some(missing) if matches!(missing.name, "endpoint" | "credential") => {
+                let hint = missing.hint.clone().unwrap_or_default();
+                Err(errors::held("access-denied", &missing.detail, &hint))
+            }
+            Some(missing) => {
+                let message = format!("{} ({}) cannot be made with Entra ID", missing.detail, missing.name);
+                Err(errors::held("needs-infrastructure", &message, &errors::infrastructure(&self.place)))
+            }
+        }
+    }
+}
+
+/// `true` where it was created, `false` where it was there.
+fn made_or_there(made: Result<(), CosmosError>) -> Result<bool, Failure> {
+    match made {
+        Ok(()) => Ok(true),
+        Err(error) if errors::is_conflict(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn said(created: bool) -> &'static str {
+    if created { "created" } else { "exists" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_policy_has_no_faults() {
+        assert_eq!(index_faults(Some(&indexing_policy())), None);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let faults = |policy: &IndexingPolicy| index_faults(Some(policy)).unwrap_or_default();
+        assert!(faults(&IndexingPolicy::default()).contains("indexing is off"));
+        let mut everything = IndexingPolicy::default().with_included_path("/*");
+        everything.automatic = true;
+        let text = faults(&everything);
+        assert!(text.contains("everything is indexed") && text.contains("/tenantId, /riskScore"), "{text}");
+        assert!(!text.contains("is not indexed"), "{text}");
+        let mut less = indexing_policy();
+        less.included_paths.retain(|path| path.path != "/timestamp/?");
+        assert_eq!(faults(&less), "/timestamp/? is not indexed");
+        // What the service adds of its own accord is no fault.
+        assert_eq!(index_faults(Some(&indexing_policy().with_excluded_path("/\"_etag\"/?"))), None);
+    }
+}
