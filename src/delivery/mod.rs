@@ -42,7 +42,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 pub use lock::{WorkerLock, claim};
+use pace::Pace;
 pub use pace::{AGAIN, Backoff, HELD};
+use visit::Visit;
 
 use crate::destination::Destination;
 use crate::outbox::{DestinationId, Outbox, OutboxError, spool_waiting};
@@ -209,6 +211,8 @@ async fn rounds(
     surroundings: &mut Surroundings<'_>,
 ) -> Result<(), OutboxError> {
     let mut stores: HashMap<DestinationId, Arc<dyn Store>> = HashMap::new();
+    // What was learnt about a store's speed lasts for as long as this process works.
+    let mut paces: HashMap<DestinationId, Pace> = HashMap::new();
     let mut force = options.force;
     let over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
     loop {
@@ -218,7 +222,8 @@ async fn rounds(
                 Some(store) => Ok(Arc::clone(store)),
                 None => open_store(&destination),
             };
-            let mut visit = visit::Visit::new(outbox, id, &destination, options, surroundings, report)?;
+            let pace = paces.entry(id).or_insert_with(|| Pace::new(options.concurrency));
+            let mut visit = Visit::new(outbox, id, &destination, pace, options, surroundings, report)?;
             if let Some(store) = visit.run(open, force, deadline).await? {
                 stores.insert(id, store);
             }

@@ -34,7 +34,7 @@ pub const AGAIN: Backoff = Backoff { first: Duration::from_secs(1), longest: Dur
 pub const HELD: Backoff = Backoff { first: Duration::from_secs(60), longest: Duration::from_secs(900) };
 
 /// Failures in a row that open a gate.
-const THRESHOLD: u32 = 5;
+pub(super) const THRESHOLD: u32 = 5;
 
 /// The same for answers that say "slower": slowing down comes first.
 const THRESHOLD_THROTTLED: u32 = 64;

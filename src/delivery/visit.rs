@@ -32,7 +32,7 @@ pub(super) struct Visit<'a, 's> {
     report: &'a mut Report,
     gate: Gate,
     partitions: Vec<Gate>,
-    pace: Pace,
+    pace: &'a mut Pace,
     /// Not written back yet.
     progress: Progress,
 }
@@ -42,6 +42,7 @@ impl<'a, 's> Visit<'a, 's> {
         outbox: &'a mut Outbox,
         id: DestinationId,
         destination: &'a Destination,
+        pace: &'a mut Pace,
         options: &'a Options,
         surroundings: &'a mut Surroundings<'s>,
         report: &'a mut Report,
@@ -49,7 +50,6 @@ impl<'a, 's> Visit<'a, 's> {
         let (mut whole, partitions): (Vec<Gate>, Vec<Gate>) =
             outbox.gates(id)?.into_iter().partition(|gate| gate.scope == GateScope::Destination);
         let gate = whole.pop().unwrap_or_else(|| Gate::closed(GateScope::Destination));
-        let pace = Pace::new(options.concurrency);
         let progress = Progress::default();
         Ok(Self { outbox, id, destination, options, surroundings, report, gate, partitions, pace, progress })
     }
@@ -72,6 +72,8 @@ impl<'a, 's> Visit<'a, 's> {
             Ok(store) => store,
             Err(error) => {
                 self.note_error(&error);
+                // No record has had a chance: one failure is enough to wait.
+                self.gate.failures = self.gate.failures.max(pace::THRESHOLD);
                 self.gate_failed(&error);
                 self.write_back()?;
                 return Ok(None);

@@ -295,10 +295,15 @@ impl Writer<'_> {
         existing: Existing,
     ) -> Result<Effect, OutboxError> {
         let mut links = existing.links;
+        let released = existing.state == State::Held && entry.hold.is_none();
         if !links.absorb(&essence.links) {
-            if existing.state == State::Pending && entry.urgency.code() < existing.urgency {
+            let sooner = existing.state == State::Pending && entry.urgency.code() < existing.urgency;
+            if released || sooner {
                 self.transaction
-                    .prepare_cached("UPDATE entries SET urgency = ?1 WHERE entry = ?2")?
+                    .prepare_cached(
+                        "UPDATE entries SET urgency = min(urgency, ?1), state = 'pending', kind = NULL,
+                             reason = NULL WHERE entry = ?2",
+                    )?
                     .execute(params![entry.urgency.code(), existing.entry])?;
             }
             return Ok(Effect::Already);
@@ -308,7 +313,7 @@ impl Writer<'_> {
         let delivered = existing.body.is_none();
         let base = existing.body.as_deref().unwrap_or(entry.body);
         let body = with_links(entry, base, Some(&links))?;
-        let state = if delivered { State::Pending } else { existing.state };
+        let state = if delivered || released { State::Pending } else { existing.state };
         let (_, lists) = links.to_parts();
         self.transaction
             .prepare_cached(

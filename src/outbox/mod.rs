@@ -68,6 +68,9 @@ pub const FILE_NAME: &str = "outbox.db";
 /// The kind of an entry that waits for a setting, not for the store.
 pub const HELD_BY_SETTING: &str = "setting";
 
+/// How long everyone but a hook waits for another process's lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// `schema[n]` leads from version n to n + 1; applied ones are never edited.
 const SCHEMA: &[&str] = &[include_str!("schema.sql")];
 
@@ -186,7 +189,7 @@ impl Outbox {
     /// # Errors
     /// When folder or file cannot be used, or another process holds the file for 5 s.
     pub fn open(dir: &Path) -> Result<Self, OutboxError> {
-        let opening = Opening { busy_timeout: Duration::from_secs(5), checkpoints: true };
+        let opening = Opening { busy_timeout: PATIENCE, checkpoints: true };
         let notice = damage::examine_if_suspect(dir)?;
         match Self::open_as(dir, opening) {
             Err(OutboxError::Damaged(_)) => {

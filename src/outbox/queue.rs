@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::enqueue::from_json;
-use super::{Outbox, OutboxError, timestamp};
+use super::{Outbox, OutboxError, PATIENCE, timestamp};
 use crate::destination::Destination;
 
 /// A destination's number in this outbox.
@@ -415,26 +415,40 @@ impl Outbox {
         Ok(earliest.map(timestamp))
     }
 
-    /// Moves the log into the database and gives free pages back to the file system. Best effort: where
-    /// another process is busy, the next one does it.
+    /// Moves the log into the database and gives free pages back to the file system, a thousand at a time
+    /// so that hooks get in between; up to 1 MB stays for what comes next. Best effort: where another process
+    /// is busy, the next one does it.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn tidy(&mut self) -> Result<(), OutboxError> {
-        self.connection.busy_timeout(Duration::from_millis(200))?;
-        let run = |sql: &str| -> rusqlite::Result<()> {
-            let mut statement = self.connection.prepare(sql)?;
-            let mut rows = statement.query([])?;
-            while rows.next()?.is_some() {}
-            Ok(())
+        const KEPT: i64 = 256;
+        const STEP: i64 = 1000;
+        let tidy = || -> rusqlite::Result<()> {
+            let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+            let mut left = free - KEPT;
+            while left > 0 {
+                run(&self.connection, &format!("PRAGMA incremental_vacuum({})", left.min(STEP)))?;
+                left -= STEP;
+            }
+            run(&self.connection, "PRAGMA wal_checkpoint(TRUNCATE)")
         };
-        let result = run("PRAGMA incremental_vacuum").and_then(|()| run("PRAGMA wal_checkpoint(TRUNCATE)"));
-        self.connection.busy_timeout(Duration::from_secs(5))?;
+        self.connection.busy_timeout(Duration::from_millis(200))?;
+        let result = tidy();
+        self.connection.busy_timeout(PATIENCE)?;
         match result.map_err(OutboxError::from) {
             Err(OutboxError::Busy) => Ok(()),
             other => other,
         }
     }
+}
+
+/// Runs a statement to its end, whatever rows it answers with.
+fn run(connection: &rusqlite::Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 fn write_gate(
