@@ -1,7 +1,8 @@
 //! Delivery from a real outbox into the real local store, with faults put in between.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -484,51 +485,47 @@ fn spool(dir: &Path, n: usize) {
     write_spool(&dir.join("spool"), &entry, Timestamp::now()).unwrap();
 }
 
+/// Delivers until it is done or killed.
 #[test]
-fn the_local_store_answers_as_cosmos_does() {
+#[ignore = "the child of `a_worker_killed_again_and_again_delivers_everything_once`"]
+fn child_delivers() {
+    let dir = PathBuf::from(std::env::var_os("DELIVERY_TEST_DIR").unwrap());
+    let lock = gitops_agent::delivery::WorkerLock::try_acquire(&dir).unwrap().unwrap();
+    let store = Faulty::new(&dir, |_, _, _| None);
+    let open =
+        |_: &Destination| -> Result<Arc<dyn Store>, StoreError> { Ok(Arc::clone(&store) as Arc<dyn Store>) };
+    let surroundings = Surroundings { now: &Timestamp::now, random: &mut || 0.5 };
+    let mut outbox = Outbox::open(&dir).unwrap();
+    block_on(deliver(lock, &mut outbox, open, &options(), surroundings)).unwrap();
+}
+
+#[test]
+fn a_worker_killed_again_and_again_delivers_everything_once() {
     let home = tempfile::tempdir().unwrap();
-    let store = LocalStore::open(home.path()).unwrap();
-    let key = |n: usize| Key { tenant: "t".to_owned(), date: date(n), id: id(n) };
-    let conflict = |result: Result<Charged<()>, StoreError>| result.unwrap_err().class;
-    block_on(async {
-        for n in 0..6 {
-            let mut document = record(n, "1.0.0");
-            document["riskScore"] = json!(n as f64 / 10.0);
-            document["compliance"] = if n % 2 == 0 { json!(["FDA", "HIPAA"]) } else { json!(["HIPAA"]) };
-            store.create(&key(n), &document).await.unwrap();
+    enqueue(&mut Outbox::open(home.path()).unwrap(), 0..1500);
+    let mut kills = 0;
+    for round in 0_u64.. {
+        let mut worker = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_delivers", "--ignored"])
+            .env("DELIVERY_TEST_DIR", home.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(60 + 37 * round));
+        if worker.try_wait().unwrap().is_none() {
+            kills += 1;
+            worker.kill().unwrap();
         }
-        assert_eq!(conflict(store.create(&key(0), &json!({})).await), ErrorClass::Exists);
-        let answers = store.create_many(&[(key(0), json!({})), (key(9), record(9, "1.0.0"))]).await;
-        assert_eq!(answers[0].as_ref().unwrap_err().class, ErrorClass::Exists);
-        assert!(answers[1].is_ok());
-        assert_eq!(conflict(store.replace(&key(0), &json!({}), "7").await), ErrorClass::Changed);
-        assert_eq!(conflict(store.replace(&key(99), &json!({}), "1").await), ErrorClass::Changed);
-        assert!(store.read(&key(99)).await.unwrap().value.is_none());
-        assert_eq!(store.read(&key(1)).await.unwrap().value.unwrap().document["ttl"], 220_924_800);
-    });
-    let ids = |query: Query| {
-        let mut found = Vec::new();
-        block_on(store.query(&query, &mut |document| {
-            found.push(usize::from_str_radix(document["id"].as_str().unwrap(), 16).unwrap());
-            true
-        }))
-        .unwrap();
-        found
-    };
-    let all = || Query { tenant: "t".to_owned(), ..Query::default() };
-    assert_eq!(ids(all()), [9, 5, 4, 3, 2, 1, 0]);
-    assert_eq!(ids(Query { limit: Some(2), ..all() }), [9, 5]);
-    assert_eq!(ids(Query { tenant: "u".to_owned(), ..all() }), [0_usize; 0]);
-    assert_eq!(ids(Query { since: Some(date(1)), until: Some(date(3)), ..all() }), [3, 2, 1]);
-    assert_eq!(ids(Query { min_risk: Some(0.5), ..all() }), [9, 5]);
-    assert_eq!(ids(Query { tags: vec!["HIPAA".to_owned(), "FDA".to_owned()], ..all() }), [4, 2, 0]);
-    assert_eq!(ids(Query { commit: Some(id(3).to_uppercase()), ..all() }), [3]);
-    assert_eq!(ids(Query { commit: Some("0000".to_owned()), limit: Some(1), ..all() }), [9]);
-    for bad in ["000", "00%0", "' OR 1=1", ""] {
-        let query = Query { commit: Some(bad.to_owned()), ..all() };
-        let refused = block_on(store.query(&query, &mut |_| true)).unwrap_err();
-        assert_eq!(refused.class, ErrorClass::Refused, "{bad}");
+        worker.wait().unwrap();
+        let stats = Outbox::open(home.path()).unwrap().stats(Timestamp::now()).unwrap();
+        assert_eq!(stats.pending + stats.delivered, 1500, "round {round}");
+        assert!(stats.delivered <= count(&LocalStore::open(home.path()).unwrap()) as u64);
+        if stats.pending == 0 {
+            break;
+        }
     }
-    assert_eq!(block_on(store.keys("t", Some(&date(5)), None)).unwrap().value.len(), 2);
-    assert!(block_on(store.check()).iter().all(|item| item.ok));
+    assert!(kills > 1, "the test killed nothing");
+    let store = LocalStore::open(home.path()).unwrap();
+    assert_eq!(count(&store), 1500);
+    assert!((0..1500).all(|n| read(&store, n).etag == "1"), "sent again, but never written again");
 }

@@ -21,7 +21,7 @@ fn child_dir() -> PathBuf {
     PathBuf::from(std::env::var_os("DELIVERY_TEST_DIR").unwrap())
 }
 
-/// A worker as a hook starts it: frees itself, adopts the lock, works for a second.
+/// A worker as a hook starts it: frees itself, adopts the lock, works for two seconds.
 #[test]
 #[ignore = "the grandchild of `a_worker_keeps_the_lock_and_nobody_waiting`"]
 fn child_worker() {
@@ -29,7 +29,7 @@ fn child_worker() {
     let lock = WorkerLock::adopt(&child_dir(), detach::take_stdin().unwrap()).unwrap().unwrap();
     let environment = std::env::var_os("GIT_DIR").map_or("clean", |_| "GIT_DIR leaked");
     std::fs::write(child_dir().join("worker-says"), environment).unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(2500));
     drop(lock);
 }
 
@@ -61,10 +61,10 @@ fn a_worker_keeps_the_lock_and_nobody_waiting() {
     let mut output = String::new();
     hook.stdout.take().unwrap().read_to_string(&mut output).unwrap();
     assert!(hook.wait().unwrap().success(), "{output}");
-    assert!(start.elapsed() < Duration::from_millis(1200), "the pipe was held for {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(2000), "the pipe was held for {:?}", start.elapsed());
     assert!(WorkerLock::try_acquire(dir).unwrap().is_none(), "the lock went over with the worker");
     let waited = WorkerLock::wait(dir, Some(Duration::from_secs(10))).unwrap();
-    assert!(waited.is_some() && start.elapsed() > Duration::from_millis(1400));
+    assert!(waited.is_some() && start.elapsed() > Duration::from_millis(2400));
     assert_eq!(std::fs::read_to_string(dir.join("worker-says")).unwrap(), "clean");
     assert_eq!(WorkerLock::holder(dir), Some(std::process::id()));
 }

@@ -131,7 +131,8 @@ pub trait Store: Send + Sync {
     async fn create(&self, key: &Key, document: &Value) -> Result<Charged<()>, StoreError>;
 
     /// Creates several documents at once, each as [`Store::create`] would; one answer for each, in
-    /// order, with its share of the cost. Called with at most [`Store::batch_size`] of them, those of one partition side by side.
+    /// order, with its share of the cost. Called with at most [`Store::batch_size`] of them, those of
+    /// one partition side by side.
     async fn create_many(&self, documents: &[(Key, Value)]) -> Vec<Result<Charged<()>, StoreError>> {
         let mut answers = Vec::with_capacity(documents.len());
         for (key, document) in documents {
