@@ -63,7 +63,7 @@ CREATE TABLE entries (
     destination INTEGER NOT NULL REFERENCES destinations,
     state      TEXT NOT NULL CHECK (state IN ('pending', 'held', 'refused', 'delivered', 'discarded')),
     urgency    INTEGER NOT NULL,            -- 0 a commit made now, 1 history
-    revision   INTEGER NOT NULL DEFAULT 0,  -- counts changes of the body, so that the answer to an older one settles nothing
+    revision   INTEGER NOT NULL DEFAULT 0,  -- counts changes of the body: the answer to an older one settles nothing
     attempts   INTEGER NOT NULL DEFAULT 0,
     not_before INTEGER NOT NULL DEFAULT 0,  -- the next attempt
     queued_at  INTEGER NOT NULL,

@@ -1,11 +1,12 @@
 //! Spool files: where a hook leaves a record when the outbox is locked, damaged or cannot be opened.
 //!
-//! One file per record: the first line is the SHA-256 of the rest, the rest a line of JSON that
-//! says what the record is and where it goes, and the record itself. It is written under a temporary name, synced, renamed, and the folder is synced; only then is the record safe
-//! and the hook done. The next delivery takes the files in: queues them, and removes a file only after
-//! the queueing has been committed. A file taken in twice is one entry. A file that is not what its checksum says is
-//! moved into `damaged/` beside it and counted, never deleted. A temporary file older than an hour belongs to
-//! a process that died before its record was acknowledged; it is taken in like the others.
+//! One file per record: the first line is the SHA-256 of the rest, the second a line of JSON that says
+//! what the record is and where it goes, then comes the record itself. It is written under a temporary
+//! name, synced, renamed, and the folder is synced; only then is the record safe and the hook done. The
+//! next delivery takes the files in: queues them, and removes a file only after the queueing has been
+//! committed. A file taken in twice is one entry. A file that is not what its checksum says is moved into
+//! `damaged/` beside it and counted, never deleted. A temporary file older than an hour belongs to a
+//! process that died before its record was acknowledged; it is taken in like the others.
 //!
 //! Limits: a file above 4 MiB is not read but moved aside. Symbolic links are not followed.
 
