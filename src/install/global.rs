@@ -5,6 +5,10 @@
 //! `core.hooksPath`, and that hides each repository's own hooks: so it points to a folder of ours in
 //! which *every* hook that Git knows hands the call on to the repository's own.
 //!
+//! What that costs: one shell for each hook that Git looks for, 7.5 ms on a commit of 10.4 ms, half of it
+//! for `reference-transaction` and `post-index-change`, which a commit fires several times. Leaving
+//! these two out would switch them off, without a word, where a repository has them (git-branchless).
+//!
 //! A repository with a `core.hooksPath` of its own (Husky) is out of reach of the second way.
 
 use std::fs;

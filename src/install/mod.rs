@@ -13,7 +13,7 @@
 //! Invariants:
 //! * Only Git says where hooks lie; it is run, never guessed.
 //! * What is not ours is moved as it is, and never written to, not even through a link.
-//! * Installing twice is installing once; what was planned against a changed state does nothing.
+//! * Installing twice is installing once.
 //! * Uninstalling leaves contents, modes and links as they were, and leaves alone what somebody
 //!   changed since, saying so.
 //! * A hook never fails because of the agent: a program that is gone is silence. A hook file that is
