@@ -1,1 +1,50 @@
-fn main() {}
+//! Embeds the packs of `rules/`: read by the library's own strict loader, so that a broken pack breaks the
+//! build; written as an index, rules without texts and examples, and the sources for `rules list`.
+
+use std::path::{Path, PathBuf};
+use std::{env, error::Error, fs};
+
+#[allow(dead_code, unreachable_pub, reason = "the library uses the rest of these files")]
+mod rules {
+    #[path = "../src/rules/index.rs"]
+    pub mod index;
+    #[path = "../src/rules/pack.rs"]
+    pub mod pack;
+    #[path = "../src/rules/rule.rs"]
+    pub mod rule;
+    #[path = "../src/rules/strict.rs"]
+    pub mod strict;
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=rules");
+    println!("cargo:rerun-if-changed=src/rules");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    if let Err(error) = embed(Path::new("rules"), &out) {
+        println!("cargo:error={error}");
+    }
+    Ok(())
+}
+
+fn embed(folder: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
+    let mut sources = Vec::new();
+    let mut known = Vec::new();
+    let mut rules = Vec::new();
+    for pack in rules::pack::pack_folders(folder)? {
+        let files = rules::pack::pack_files(&pack)?;
+        let pack = rules::pack::parse_pack(&files, &known, &|_| Ok(()))?;
+        known.push(pack.known());
+        rules.extend(pack.rules);
+        sources.push(files);
+    }
+    let index = rules::index::Index::build(rules.iter());
+    let bodies = rules
+        .into_iter()
+        .map(|rule| serde_json::to_string(&rule.without_texts()))
+        .collect::<Result<Vec<_>, _>>()?;
+    fs::write(out.join("rules.index"), index.write())?;
+    fs::write(out.join("rules.bodies"), bodies.join("\n"))?;
+    fs::write(out.join("rules.known"), serde_json::to_string(&known)?)?;
+    fs::write(out.join("rules.sources"), serde_json::to_string(&sources)?)?;
+    Ok(())
+}

@@ -1,1 +1,344 @@
-//! (placeholder)
+//! Rule packs: what in a commit touches HIPAA or FDA, with the citation that says so.
+//!
+//! Packs are data (`rules/` in this repository, one folder each; the format is in `docs/rules.md`): they run no
+//! code and open nothing, and their regular expressions take linear time. The built-in ones are embedded
+//! by `build.rs`; a folder of the user's adds to them or switches single rules off.
+//!
+//! Invariants:
+//! * The same commit, packs and class give the same [`Verdict`], on any machine, from any number of
+//!   threads: no clock, no environment, no order of hashing in it.
+//! * A [`Finding`] never holds matched text, nor a hash of it.
+//! * What a hook does not need is not done: see `index` for how.
+//!
+//! Limits: 200 findings and 100 points a commit, 1 MiB for a compiled regular expression, 65 535 rules.
+
+pub(crate) mod check;
+mod index;
+mod lines;
+mod literals;
+mod matcher;
+mod pack;
+mod rule;
+mod selection;
+mod strict;
+mod validators;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use check::{CheckFailure, CheckReport};
+pub use pack::{Citation, CitationKind, Pack, PackId, RuleError};
+pub use rule::{
+    Allow, Class, Context, Example, Expect, Rule, Selection, Severity, Status, Subject, UnknownClass, When,
+    Without,
+};
+
+use crate::facts::CommitFacts;
+use index::Index;
+use literals::Literals;
+use matcher::Engine;
+use pack::Known;
+use selection::Compiled;
+
+/// What the build wrote: see `build.rs`.
+const INDEX: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.index"));
+const BODIES: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.bodies"));
+const KNOWN: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.known"));
+const SOURCES: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.sources"));
+
+/// The largest `.gitops-agent.toml` that is looked at, in bytes.
+const CARRIED_LIMIT: usize = 64 * 1024;
+
+/// Where in a commit a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// In lines that were added.
+    Added,
+    /// In lines that were removed.
+    Removed,
+    /// In the message.
+    Message,
+    /// In the path, kind or mode of a file.
+    Path,
+    /// In the commit as a whole.
+    Commit,
+}
+
+/// Why a finding counts nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Allowed {
+    /// The reason that the allowance gives.
+    pub reason: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// Its last day, `YYYY-MM-DD`.
+    pub until: String,
+}
+
+/// One rule that holds for one file, or for the commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// The rule's id.
+    pub rule: String,
+    /// The rule's version.
+    pub version: u32,
+    /// How grave.
+    pub severity: Severity,
+    /// The tags it gives in the repository's class, sorted.
+    pub tags: Vec<String>,
+    /// The citations behind the tags, sorted.
+    pub citations: Vec<String>,
+    /// The file as [`crate::facts::RepoPath::display`] shows it; none for the commit as a whole.
+    pub path: Option<String>,
+    /// Where.
+    pub side: Option<Side>,
+    /// One-based line of the first hit: of the new version (added), the old one (removed), or the message.
+    pub line: Option<u32>,
+    /// Lines hit in this file.
+    pub count: u32,
+    /// Its share of the points, two decimals.
+    pub points: f64,
+    /// The allowance that covers it: then no points and no tag follow from it.
+    pub allowed: Option<Allowed>,
+}
+
+/// What the rules say of a commit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// By points, then rule, then path; at most 200.
+    pub findings: Vec<Finding>,
+    /// The sum of all points, at most 100.
+    pub points: f64,
+    /// The tags of everything in force that was found, also beyond the 200.
+    pub tags: BTreeSet<String>,
+}
+
+/// The packs in force.
+pub struct RuleSet {
+    known: Vec<Known>,
+    ids: Vec<PackId>,
+    digest: String,
+    engine: OnceLock<Engine>,
+    /// Packs from folders, in the order of loading.
+    loaded: Vec<Pack>,
+    /// The built-in packs with texts and examples, parsed when asked for.
+    builtin: OnceLock<Vec<Pack>>,
+}
+
+/// A rule in the engine, parsed when first asked.
+struct Slot {
+    source: Source,
+    ready: OnceLock<Option<Compiled>>,
+}
+
+enum Source {
+    Embedded(&'static str),
+    Loaded(Box<Rule>),
+    Disabled,
+}
+
+impl Slot {
+    fn new(source: Source) -> Self {
+        Self { source, ready: OnceLock::new() }
+    }
+
+    fn compiled(&self, literals: &Literals) -> Option<&Compiled> {
+        let ready = self.ready.get_or_init(|| {
+            let rule = match &self.source {
+                Source::Embedded(body) => serde_json::from_str(body).ok()?,
+                Source::Loaded(rule) => (**rule).clone(),
+                Source::Disabled => return None,
+            };
+            Some(Compiled::new(rule, literals))
+        });
+        ready.as_ref()
+    }
+}
+
+impl RuleSet {
+    /// The packs of this program.
+    #[must_use]
+    pub fn builtin() -> Self {
+        // Written by the build from the same type: a test parses it.
+        Self::of(serde_json::from_str(KNOWN).unwrap_or_default(), Vec::new())
+    }
+
+    fn of(known: Vec<Known>, loaded: Vec<Pack>) -> Self {
+        let mut ids: Vec<PackId> = known.iter().map(|pack| pack.id.clone()).collect();
+        ids.sort();
+        let mut lines: Vec<String> = known
+            .iter()
+            .map(|pack| format!("{} {} {}\n", pack.id.id, pack.id.version, pack.digest))
+            .collect();
+        lines.sort();
+        let digest = pack::hex(&Sha256::digest(lines.concat().as_bytes()));
+        Self { known, ids, digest, engine: OnceLock::new(), loaded, builtin: OnceLock::new() }
+    }
+
+    /// Adds the pack in `dir`, or every pack in a folder of it.
+    ///
+    /// # Errors
+    /// Anything that is not exactly the format; the error names file, line, rule and next step.
+    pub fn with_folder(self, dir: &Path) -> Result<Self, RuleError> {
+        let Self { mut known, mut loaded, .. } = self;
+        for folder in pack::pack_folders(dir)? {
+            let files = pack::pack_files(&folder)?;
+            let pack = pack::parse_pack(&files, &known, &selection::try_patterns)?;
+            known.push(pack.known());
+            loaded.push(pack);
+        }
+        Ok(Self::of(known, loaded))
+    }
+
+    /// SHA-256 over the packs' ids, versions and digests, lower-case hex; the same on any machine.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The packs, sorted by id.
+    #[must_use]
+    pub fn packs(&self) -> &[PackId] {
+        &self.ids
+    }
+
+    /// Judges a commit of a repository of that class.
+    #[must_use]
+    pub fn judge(&self, facts: &CommitFacts, class: Class) -> Verdict {
+        self.engine.get_or_init(|| self.build_engine()).judge(facts, class)
+    }
+
+    fn build_engine(&self) -> Engine {
+        let disabled: Vec<&String> = self.loaded.iter().flat_map(|pack| &pack.disable).collect();
+        let names = self.known.iter().flat_map(|pack| &pack.rules);
+        let embedded = BODIES.lines().map(Source::Embedded);
+        let loaded = self.loaded.iter().flat_map(|pack| &pack.rules);
+        let sources = embedded.chain(loaded.clone().map(|rule| Source::Loaded(Box::new(rule.clone()))));
+        let slots: Vec<Slot> = names
+            .zip(sources)
+            .map(|(name, source)| Slot::new(if disabled.contains(&name) { Source::Disabled } else { source }))
+            .collect();
+        let mut index = Index::read(INDEX);
+        if !self.loaded.is_empty() {
+            let first = u16::try_from(BODIES.lines().count()).unwrap_or(u16::MAX);
+            index.append(Index::build(loaded), first);
+        }
+        Engine::new(index, slots)
+    }
+
+    /// All packs in full, with texts, citations and examples: the built-in ones, then those of folders.
+    pub fn full_packs(&self) -> impl Iterator<Item = &Pack> {
+        let builtin = self.builtin.get_or_init(|| {
+            let sources: Vec<Vec<(String, String)>> = serde_json::from_str(SOURCES).unwrap_or_default();
+            let mut packs: Vec<Pack> = Vec::new();
+            for files in sources {
+                let known: Vec<Known> = packs.iter().map(Pack::known).collect();
+                packs.extend(pack::parse_pack(&files, &known, &|_| Ok(())));
+            }
+            packs
+        });
+        builtin.iter().chain(&self.loaded)
+    }
+
+    /// All rules in full, switched-off ones left out.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        let disabled: BTreeSet<&String> = self.loaded.iter().flat_map(|pack| &pack.disable).collect();
+        self.full_packs().flat_map(|pack| &pack.rules).filter(move |rule| !disabled.contains(&rule.id))
+    }
+
+    /// Runs the examples of all rules through the engine.
+    #[must_use]
+    pub fn check(&self) -> CheckReport {
+        check::check(self)
+    }
+}
+
+impl std::fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RuleSet")
+            .field("packs", &self.ids)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The class that a repository's own `.gitops-agent.toml` gives (`class = "device"`).
+///
+/// Untrusted: any size and content is safe, and whatever is not a class is none. That it never lowers a
+/// class that was set or inferred is for the caller to hold.
+#[must_use]
+pub fn carried_class(toml_bytes: &[u8]) -> Option<Class> {
+    if toml_bytes.len() > CARRIED_LIMIT {
+        return None;
+    }
+    let table: toml::Table = toml::from_str(std::str::from_utf8(toml_bytes).ok()?).ok()?;
+    let class: Class = table.get("class")?.as_str()?.parse().ok()?;
+    (class != Class::Unknown).then_some(class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_rules_are_embedded_whole() {
+        let rules = RuleSet::builtin();
+        let bodies: Vec<Rule> = BODIES.lines().filter_map(|body| serde_json::from_str(body).ok()).collect();
+        let full: Vec<&Rule> = rules.rules().collect();
+        assert_eq!(bodies.len(), BODIES.lines().count());
+        assert_eq!(
+            bodies.iter().map(|rule| &rule.id).collect::<Vec<_>>(),
+            full.iter().map(|rule| &rule.id).collect::<Vec<_>>()
+        );
+        for rule in full {
+            assert_eq!(selection::try_patterns(rule), Ok(()), "{}", rule.id);
+        }
+        assert!(rules.packs().len() >= 4);
+    }
+
+    #[test]
+    fn the_index_survives_writing() {
+        let rules = RuleSet::builtin();
+        assert_eq!(Index::build(rules.rules()).write(), INDEX);
+        assert_eq!(Index::read(INDEX).write(), INDEX);
+    }
+
+    #[test]
+    fn kinds_have_the_names_of_file_kinds() {
+        use crate::facts::FileKind;
+        for kind in rule::KINDS {
+            assert!(serde_json::from_value::<FileKind>(serde_json::json!(kind)).is_ok(), "{kind}");
+        }
+        let all = [FileKind::Source, FileKind::Test, FileKind::Migration, FileKind::Sbom, FileKind::Hl7v2];
+        for kind in all {
+            let name = serde_json::to_value(kind).unwrap_or_default();
+            assert!(rule::KINDS.contains(&name.as_str().unwrap_or_default()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_carried_class_is_taken_only_where_it_is_one() {
+        assert_eq!(carried_class(b"class = \"device\"\n[items]\nx = 1\n"), Some(Class::Device));
+        for bad in [
+            &b"class = \"unknown\""[..],
+            b"class = 3",
+            b"class",
+            b"",
+            b"\xff\xfe",
+            b"[class]\nclass = \"ehr\"",
+            b"class = \"Device\"",
+        ] {
+            assert_eq!(carried_class(bad), None);
+        }
+        let large = format!("class = \"ehr\"\n#{}", "x".repeat(CARRIED_LIMIT));
+        assert_eq!(carried_class(large.as_bytes()), None);
+        assert_eq!(carried_class("a=[".repeat(20_000).as_bytes()), None);
+    }
+}

@@ -1,0 +1,204 @@
+//! The lines of a commit as the rules see them: which were only moved, which are comment, which hold a
+//! literal.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::OnceLock;
+
+use super::literals::Literals;
+use crate::facts::{ChangedFile, SideText};
+
+/// How often each line (white space aside) was added and removed in the whole commit.
+///
+/// A line counts as moved when the other side has at least as many copies of it. Filled on the first
+/// question, since most commits ask none.
+pub(super) struct Moves<'a> {
+    files: &'a [ChangedFile],
+    counts: OnceLock<HashMap<u64, [u32; 2], BuildHasherDefault<Ready>>>,
+}
+
+impl<'a> Moves<'a> {
+    pub(super) fn new(files: &'a [ChangedFile]) -> Self {
+        Self { files, counts: OnceLock::new() }
+    }
+
+    /// Whether a line of the added (else removed) side stands on the other side as well.
+    pub(super) fn moved(&self, line: &[u8], added: bool) -> bool {
+        let counts = self.counts.get_or_init(|| {
+            let mut counts: HashMap<u64, [u32; 2], BuildHasherDefault<Ready>> = HashMap::default();
+            for file in self.files {
+                for (side, text) in [(0, &file.text.added), (1, &file.text.removed)] {
+                    for (_, line) in text.iter() {
+                        counts.entry(fingerprint(line)).or_default()[side] += 1;
+                    }
+                }
+            }
+            counts
+        });
+        let [plus, minus] = counts.get(&fingerprint(line)).copied().unwrap_or_default();
+        if added { minus >= plus } else { plus >= minus }
+    }
+}
+
+/// FNV-1a over the bytes that are not white space. Lives no longer than the judgement.
+fn fingerprint(line: &[u8]) -> u64 {
+    line.iter()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Keys are hashes already.
+#[derive(Default)]
+pub(super) struct Ready(u64);
+
+impl Hasher for Ready {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// Whether a line is wholly comment, by how it begins in the languages that matter here.
+pub(super) fn is_comment(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    match line {
+        [] => true,
+        [b'#', rest @ ..] => {
+            // C's directives and Rust's attributes are code.
+            let directive = [
+                &b"include"[..],
+                b"define",
+                b"if",
+                b"else",
+                b"elif",
+                b"endif",
+                b"undef",
+                b"pragma",
+                b"[",
+                b"![",
+            ];
+            !directive.iter().any(|word| rest.trim_ascii_start().starts_with(word))
+        }
+        [b'/', b'/' | b'*', ..]
+        | [b'*', b'/', ..]
+        | [b'*']
+        | [b'*', b' ' | b'*', ..]
+        | [b'-', b'-', b' ', ..] => true,
+        _ => line.starts_with(b"<!--") || line.starts_with(b"{{!") || line.starts_with(b"{#"),
+    }
+}
+
+/// The line at an index, without its line end; empty beyond the last.
+pub(super) fn line_of(side: &SideText, index: usize) -> &[u8] {
+    let Some(start) = side.lines.get(index) else { return &[] };
+    let end = side.lines.get(index + 1).map_or(side.text.len(), |next| next.offset as usize);
+    side.text.get(start.offset as usize..end.saturating_sub(1)).unwrap_or_default()
+}
+
+/// Where the literals occur on one side of a file: number of the literal, index of the line, offset of
+/// the occurrence; in the order of the text.
+pub(super) struct Hits(Vec<(u16, u32, u32)>);
+
+impl Hits {
+    /// Looks for all literals at once.
+    pub(super) fn find(literals: &Literals, side: &SideText) -> Self {
+        let mut hits = Vec::new();
+        let mut line = 0_usize;
+        literals.search(&side.text, |number, offset| {
+            while side.lines.get(line + 1).is_some_and(|next| next.offset as usize <= offset) {
+                line += 1;
+            }
+            if let (Ok(line), Ok(offset)) = (u32::try_from(line), u32::try_from(offset)) {
+                hits.push((number, line, offset));
+            }
+        });
+        Self(hits)
+    }
+
+    /// The literals that occur.
+    pub(super) fn literals(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().map(|(number, _, _)| *number)
+    }
+
+    /// Indices of the lines with one of `wanted`, ascending, each once.
+    pub(super) fn lines(&self, wanted: &[u16]) -> Vec<usize> {
+        let mut lines: Vec<usize> = self
+            .0
+            .iter()
+            .filter(|(number, _, _)| wanted.contains(number))
+            .map(|(_, line, _)| *line as usize)
+            .collect();
+        lines.dedup();
+        lines
+    }
+
+    /// As [`Hits::lines`], for literals that stand as words of their own (`camelCase` and `_` divide words).
+    pub(super) fn word_lines(&self, wanted: &[u16], literals: &Literals, text: &[u8]) -> Vec<usize> {
+        let mut lines: Vec<usize> = self
+            .0
+            .iter()
+            .filter(|(number, _, offset)| {
+                wanted.contains(number) && is_word(text, *offset as usize, literals.len_of(*number))
+            })
+            .map(|(_, line, _)| *line as usize)
+            .collect();
+        lines.dedup();
+        lines
+    }
+}
+
+/// Whether the bytes from `at` are a word: no letter or digit goes on before or behind it.
+fn is_word(text: &[u8], at: usize, len: usize) -> bool {
+    let first = text.get(at).copied().unwrap_or(b' ');
+    let before = at.checked_sub(1).and_then(|before| text.get(before)).copied().unwrap_or(b' ');
+    let last = text.get(at + len - 1).copied().unwrap_or(b' ');
+    let behind = text.get(at + len).copied().unwrap_or(b' ');
+    let begins =
+        !before.is_ascii_alphanumeric() || (before.is_ascii_lowercase() && first.is_ascii_uppercase());
+    let ends = !behind.is_ascii_alphanumeric()
+        || (last.is_ascii_lowercase() && behind.is_ascii_uppercase())
+        || (behind == b's' && !text.get(at + len + 1).is_some_and(u8::is_ascii_alphanumeric));
+    begins && ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_told_from_code() {
+        for line in ["// audit", "  # note", " * text", "*/", "", "-- sql", "<!-- x -->", "/* a"] {
+            assert!(is_comment(line.as_bytes()), "{line}");
+        }
+        for line in ["#include <x>", "#[test]", "*pointer = 1;", "a // b", "--flag", "x = 1 # y"] {
+            assert!(!is_comment(line.as_bytes()), "{line}");
+        }
+    }
+
+    #[test]
+    fn words_end_at_case_and_underscore() {
+        for (text, word) in [
+            ("patient_ssn:", true),
+            ("patientSsn=", true),
+            ("classname", false),
+            ("SSN", true),
+            ("ssns,", true),
+        ] {
+            let at = text.to_ascii_lowercase().find("ssn").unwrap_or(0);
+            assert_eq!(
+                is_word(text.as_bytes(), at, 3) && text.to_ascii_lowercase().contains("ssn"),
+                word,
+                "{text}"
+            );
+        }
+    }
+}

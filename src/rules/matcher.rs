@@ -1,0 +1,190 @@
+//! Judges one commit by all rules.
+//!
+//! Literals first (`index`), in one pass over paths and changed lines; a rule is parsed and its regular
+//! expressions are compiled when one of its literals occurs, and never again in the process. A regular
+//! expression sees one line at a time, and where its selection has keywords only the lines that hold one.
+//!
+//! The engine is shared by threads; it changes only by filling its caches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::index::Index;
+use super::lines::{Hits, Moves};
+use super::literals::Literals;
+use super::rule::{Class, Status};
+use super::selection::{Commit, Compiled, Found};
+use super::{Allowed, Finding, Side, Verdict};
+use crate::facts::{ChangedFile, CommitFacts};
+
+/// Findings of one commit beyond this are left out, the least important first; tags and points count all.
+const FINDINGS_LIMIT: usize = 200;
+/// The sum of a commit's points.
+const POINTS_LIMIT: f64 = 100.0;
+/// What the message alone can give.
+const MESSAGE_LIMIT: f64 = 5.0;
+/// Further files that count a tenth each.
+const FURTHER_FILES: usize = 3;
+
+/// All rules, ready to be asked.
+pub(super) struct Engine {
+    text: Literals,
+    text_rules: Vec<Vec<u16>>,
+    path: Literals,
+    path_rules: Vec<Vec<u16>>,
+    message: Vec<(String, Vec<u16>)>,
+    always: Vec<u16>,
+    commit: Vec<u16>,
+    rules: Vec<super::Slot>,
+}
+
+/// One side or both of a file, with the literals found there.
+pub(super) struct FileView<'a> {
+    pub(super) file: &'a ChangedFile,
+    pub(super) added: Hits,
+    pub(super) removed: Hits,
+    pub(super) literals: &'a Literals,
+}
+
+impl Engine {
+    /// Takes the rules in the order by which the index numbers them.
+    pub(super) fn new(index: Index, rules: Vec<super::Slot>) -> Self {
+        let (text, text_rules) = index.text.into_iter().unzip();
+        let (path, path_rules) = index.path.into_iter().unzip();
+        let message =
+            index.message.into_iter().map(|(literal, rules)| (literal.into_owned(), rules)).collect();
+        Self {
+            text: Literals::new(text),
+            text_rules,
+            path: Literals::new(path),
+            path_rules,
+            message,
+            always: index.always,
+            commit: index.commit,
+            rules,
+        }
+    }
+
+    /// Judges a commit.
+    pub(super) fn judge(&self, facts: &CommitFacts, class: Class) -> Verdict {
+        let files = facts.judged();
+        let commit = Commit { facts, class, moves: Moves::new(files) };
+        let mut found: BTreeMap<u16, Vec<(Option<&ChangedFile>, Found)>> = BTreeMap::new();
+        for number in self.woken_by_message(&facts.message) {
+            if let Some(hit) = self.rule(number).and_then(|rule| rule.find(&commit, None)) {
+                found.entry(number).or_default().push((None, hit));
+            }
+        }
+        let mut woken = vec![false; self.rules.len()];
+        for file in files {
+            let view = FileView {
+                file,
+                added: Hits::find(&self.text, &file.text.added),
+                removed: Hits::find(&self.text, &file.text.removed),
+                literals: &self.text,
+            };
+            for number in self.woken(&view, &mut woken) {
+                if let Some(hit) = self.rule(number).and_then(|rule| rule.find(&commit, Some(&view))) {
+                    found.entry(number).or_default().push((Some(file), hit));
+                }
+            }
+        }
+        self.verdict(found, class, facts.commit_time)
+    }
+
+    fn rule(&self, number: u16) -> Option<&Compiled> {
+        self.rules.get(usize::from(number))?.compiled(&self.text)
+    }
+
+    fn woken_by_message(&self, message: &str) -> BTreeSet<u16> {
+        let message = message.to_ascii_lowercase();
+        let spoken = self.message.iter().filter(|(literal, _)| message.contains(literal.as_str()));
+        spoken.flat_map(|(_, rules)| rules).chain(&self.commit).copied().collect()
+    }
+
+    /// The rules worth asking of a file, ascending.
+    fn woken(&self, view: &FileView<'_>, woken: &mut [bool]) -> Vec<u16> {
+        let mut rules = self.always.clone();
+        let mut wake = |numbers: &[u16]| {
+            for number in numbers {
+                if !std::mem::replace(&mut woken[usize::from(*number)], true) {
+                    rules.push(*number);
+                }
+            }
+        };
+        for path in std::iter::once(&view.file.path).chain(&view.file.old_path) {
+            self.path.search(path.as_bytes(), |literal, _| wake(&self.path_rules[usize::from(literal)]));
+        }
+        for literal in view.added.literals().chain(view.removed.literals()) {
+            wake(&self.text_rules[usize::from(literal)]);
+        }
+        for number in &rules {
+            woken[usize::from(*number)] = false;
+        }
+        rules.sort_unstable();
+        rules.dedup();
+        rules
+    }
+
+    /// Findings, points and tags from what was found.
+    fn verdict(
+        &self,
+        found: BTreeMap<u16, Vec<(Option<&ChangedFile>, Found)>>,
+        class: Class,
+        time: i64,
+    ) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut message_left = MESSAGE_LIMIT;
+        for (number, hits) in found {
+            let Some(rule) = self.rule(number) else { continue };
+            let Some(tags) = rule.rule.tags_in(class) else { continue };
+            let mut hits: Vec<(Option<Allowed>, f64, Option<&ChangedFile>, Found)> = hits
+                .into_iter()
+                .map(|(file, hit)| {
+                    let allowed = rule.allowed(file, &hit, time);
+                    let points = if allowed.is_some() { 0.0 } else { hit.points };
+                    (allowed, points, file, hit)
+                })
+                .collect();
+            // The dearest file counts in full, whatever its place in the tree.
+            hits.sort_by(|a, b| b.1.total_cmp(&a.1));
+            for (place, (allowed, points, file, hit)) in hits.into_iter().enumerate() {
+                let mut points = match place {
+                    0 => points,
+                    1..=FURTHER_FILES => points / 10.0,
+                    _ => 0.0,
+                };
+                if file.is_none() && hit.side == Side::Message {
+                    points = points.min(message_left);
+                    message_left -= points;
+                }
+                let points = (points * 100.0).round() / 100.0;
+                verdict.points += points;
+                let counts = allowed.is_none() && rule.rule.status == Status::Stable;
+                if counts {
+                    verdict.tags.extend(tags.keys().map(|tag| (*tag).to_owned()));
+                }
+                let citations: BTreeSet<String> =
+                    tags.values().flat_map(|citations| citations.iter().cloned()).collect();
+                verdict.findings.push(Finding {
+                    rule: rule.rule.id.clone(),
+                    version: rule.rule.version,
+                    severity: rule.rule.severity,
+                    tags: tags.keys().map(|tag| (*tag).to_owned()).collect(),
+                    citations: citations.into_iter().collect(),
+                    path: file.map(|file| file.path.display()),
+                    side: Some(hit.side),
+                    line: hit.line,
+                    count: hit.count,
+                    points,
+                    allowed,
+                });
+            }
+        }
+        verdict.points = ((verdict.points * 100.0).round() / 100.0).min(POINTS_LIMIT);
+        verdict.findings.sort_by(|a, b| {
+            b.points.total_cmp(&a.points).then_with(|| (&a.rule, &a.path).cmp(&(&b.rule, &b.path)))
+        });
+        verdict.findings.truncate(FINDINGS_LIMIT);
+        verdict
+    }
+}

@@ -1,0 +1,282 @@
+//! The rule packs from outside: the built-in ones prove themselves, broken ones say what is wrong.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fs;
+use std::path::Path;
+
+use gitops_agent::facts::{
+    ChangedFile, ChangedText, CommitFacts, FileKind, Person, RepoPath, SideText, Status,
+};
+use gitops_agent::risk::{self, Level, Thresholds};
+use gitops_agent::rules::{Class, RuleSet, Side};
+
+const PACK: &str = r#"[pack]
+id = "own"
+version = "1.2.0"
+format = 1
+min_tool = "0.1.0"
+as_of = "2026-09-01"
+licence = "MIT"
+[[citation]]
+id = "sop-7"
+title = "House rule"
+"#;
+
+const RULE: &str = r#"
+[[rule]]
+id = "own.topic.name"
+version = 3
+status = "stable"
+title = "Magic word"
+why = "It is magic."
+ask = "Which magic?"
+tags = { HOUSE = ["sop-7"] }
+severity = "high"
+weight = 40
+keywords = ["magic"]
+[rule.sel.word]
+in = "added"
+regex = ['\bmagic\(']
+[rule.when]
+all = ["word"]
+[[rule.test]]
+name = "hit"
+path = "a.c"
+diff = "+magic(1)"
+expect = "match"
+[[rule.test]]
+name = "miss"
+path = "a.c"
+diff = "+magical(1)"
+expect = "no_match"
+"#;
+
+fn pack(dir: &Path, head: &str, rules: &str) {
+    fs::create_dir_all(dir).unwrap();
+    fs::write(dir.join("pack.toml"), head).unwrap();
+    fs::write(dir.join("rules.toml"), rules).unwrap();
+}
+
+fn side(lines: &[&str]) -> SideText {
+    let mut side = SideText::default();
+    for (number, line) in (1..).zip(lines) {
+        side.push(number, line.as_bytes());
+    }
+    side
+}
+
+fn file(path: &str, removed: &[&str], added: &[&str]) -> ChangedFile {
+    ChangedFile {
+        path: RepoPath::new(path),
+        old_path: None,
+        status: Status::Modified,
+        old_mode: 0o100_644,
+        new_mode: 0o100_644,
+        insertions: u32::try_from(added.len()).unwrap(),
+        deletions: u32::try_from(removed.len()).unwrap(),
+        old_lines: 100,
+        size: None,
+        binary: false,
+        kind: FileKind::Source,
+        text: ChangedText { added: side(added), removed: side(removed) },
+    }
+}
+
+fn commit(message: &str, files: Vec<ChangedFile>) -> CommitFacts {
+    let person = Person { name: "A".to_owned(), email: "a@example.org".to_owned() };
+    CommitFacts {
+        id: "a".repeat(40),
+        parents: Vec::new(),
+        message: message.to_owned(),
+        author: person.clone(),
+        committer: person,
+        author_time: 1_767_225_600,
+        commit_time: 1_767_225_600,
+        signature: None,
+        files,
+        merged: None,
+        incomplete: Vec::new(),
+        carried: None,
+    }
+}
+
+fn audit_call() -> ChangedFile {
+    file("src/Records.java", &["    auditLog.record(user, VIEW, patient);"], &[])
+}
+
+#[test]
+fn every_built_in_rule_passes_its_examples() {
+    let report = RuleSet::builtin().check();
+    assert!(report.failures.is_empty(), "{:#?}", report.failures);
+    assert!(report.rules >= 60 && report.tests >= 2 * report.rules);
+}
+
+#[test]
+fn a_removed_safeguard_is_high_in_one_line() {
+    let facts = commit("Tidy", vec![audit_call()]);
+    let verdict = RuleSet::builtin().judge(&facts, Class::Ehr);
+    let finding = &verdict.findings[0];
+    assert_eq!(finding.rule, "hipaa.audit.call-removed");
+    assert_eq!((finding.side, finding.line, finding.count), (Some(Side::Removed), Some(1), 1));
+    assert_eq!(finding.path.as_deref(), Some("src/Records.java"));
+    assert_eq!(verdict.tags.iter().map(String::as_str).collect::<Vec<_>>(), ["FDA", "HIPAA"]);
+    assert_eq!(risk::assess(&facts, &verdict, &Thresholds::default()).level, Level::High);
+}
+
+#[test]
+fn size_alone_is_never_high() {
+    let lines: Vec<String> = (0..5000).map(|number| format!("key{number} = value")).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let facts = commit("Translate", vec![file("messages_de.txt", &[], &lines)]);
+    let verdict = RuleSet::builtin().judge(&facts, Class::Ehr);
+    assert!(verdict.findings.is_empty(), "{:?}", verdict.findings);
+    assert_eq!(risk::assess(&facts, &verdict, &Thresholds::default()).level, Level::Low);
+}
+
+#[test]
+fn the_class_decides_the_tags() {
+    let rules = RuleSet::builtin();
+    let facts = commit("Tidy", vec![audit_call()]);
+    let tags = |class| rules.judge(&facts, class).tags.into_iter().collect::<Vec<_>>().join(",");
+    assert_eq!(tags(Class::Device), "FDA,HIPAA");
+    assert_eq!(tags(Class::Unknown), "HIPAA");
+    assert_eq!(tags(Class::Other), "");
+    assert!(rules.judge(&facts, Class::Other).findings.is_empty());
+}
+
+#[test]
+fn lines_that_move_between_files_cancel() {
+    let moved = file("src/New.java", &[], &["auditLog.record(user, VIEW, patient);"]);
+    let verdict = RuleSet::builtin().judge(&commit("Move", vec![moved, audit_call()]), Class::Ehr);
+    assert!(verdict.findings.is_empty(), "{:?}", verdict.findings);
+}
+
+#[test]
+fn further_files_count_a_tenth_and_no_more_than_three() {
+    let files = (0..9)
+        .map(|n| file(&format!("src/R{n}.java"), &[&format!("  auditLog.record({n});")], &[]))
+        .collect();
+    let verdict = RuleSet::builtin().judge(&commit("Tidy", files), Class::Ehr);
+    let points: Vec<f64> = verdict
+        .findings
+        .iter()
+        .filter(|finding| finding.rule == "hipaa.audit.call-removed")
+        .map(|f| f.points)
+        .collect();
+    assert_eq!(points, [45.0, 4.5, 4.5, 4.5, 0.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn the_message_alone_gives_five_points_at_most() {
+    let verdict = RuleSet::builtin().judge(&commit("Fix CVE-2024-12345, XSS", Vec::new()), Class::Ehr);
+    assert_eq!((verdict.points, verdict.findings.len()), (5.0, 1));
+    assert_eq!((verdict.findings[0].path.clone(), verdict.findings[0].side), (None, Some(Side::Message)));
+}
+
+#[test]
+fn the_digest_is_of_the_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let (unix, dos) = (dir.path().join("unix"), dir.path().join("dos"));
+    pack(&unix, PACK, RULE);
+    pack(&dos, &PACK.replace('\n', "\r\n"), &RULE.replace('\n', "\r\n"));
+    let digest = |dir: &Path| RuleSet::builtin().with_folder(dir).unwrap().digest().to_owned();
+    assert_eq!(digest(&unix), digest(&dos));
+    assert_ne!(digest(&unix), RuleSet::builtin().digest());
+    pack(&dos, PACK, &RULE.replace("weight = 40", "weight = 41"));
+    assert_ne!(digest(&unix), digest(&dos));
+}
+
+#[test]
+fn a_folder_adds_rules_and_switches_others_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = PACK.replace("licence", "disable = [\"hipaa.audit.call-removed\"]\nlicence");
+    pack(&dir.path().join("own"), &head, RULE);
+    let rules = RuleSet::builtin().with_folder(dir.path()).unwrap();
+    let report = rules.check();
+    assert!(report.failures.is_empty(), "{:#?}", report.failures);
+    assert!(rules.packs().iter().any(|pack| pack.id == "own" && pack.version == "1.2.0"));
+    let facts = commit("Tidy", vec![audit_call(), file("a.c", &[], &["x", "magic(1)"])]);
+    let verdict = rules.judge(&facts, Class::Ehr);
+    assert!(verdict.tags.contains("HOUSE"));
+    assert!(
+        verdict.findings.iter().any(|finding| finding.rule == "own.topic.name" && finding.line == Some(2))
+    );
+    assert!(verdict.findings.iter().all(|finding| finding.rule != "hipaa.audit.call-removed"));
+    assert!(rules.rules().all(|rule| rule.id != "hipaa.audit.call-removed"));
+}
+
+#[test]
+fn an_allowed_finding_stays_without_points_until_its_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let judge = |until: &str, path: &str, added: &str| {
+        let allow = format!(
+            "[[rule.allow]]\npath = [\"gen/**\"]\nregex = ['magic\\(1']\nreason = \"made\"\nowner = \"qa\"\nuntil = \"{until}\"\n[[rule.test]]\nname = \"hit\""
+        );
+        pack(dir.path(), PACK, &RULE.replacen("[[rule.test]]\nname = \"hit\"", &allow, 1));
+        let rules = RuleSet::builtin().with_folder(dir.path()).unwrap();
+        let mut verdict = rules.judge(&commit("x", vec![file(path, &[], &[added])]), Class::Ehr);
+        let tagged = verdict.tags.contains("HOUSE");
+        let finding = verdict.findings.remove(0);
+        assert_eq!(finding.allowed.is_none(), tagged);
+        assert_eq!(finding.points > 0.0, tagged);
+        finding.allowed.is_some()
+    };
+    assert!(judge("2026-01-01", "gen/a.c", "magic(1)"));
+    assert!(!judge("2025-12-31", "gen/a.c", "magic(1)"));
+    assert!(!judge("2026-01-01", "src/a.c", "magic(1)"));
+    assert!(!judge("2026-01-01", "gen/a.c", "magic(2)"));
+}
+
+#[test]
+fn a_broken_pack_names_file_line_rule_and_what_to_do() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("weight = 40", "weight = 40\nwieght = 3", &["own/rules.toml:12", "wieght"]),
+        ("[\"sop-7\"]", "[\"sop-8\"]", &["own/rules.toml:2", "rule own.topic.name", "sop-8", "[[citation]]"]),
+        ("\\bmagic\\(", "magic(", &["rules.toml:2", "own.topic.name", "regex", "unclosed group"]),
+        ("\\bmagic\\(", "x*", &["matches everything"]),
+        ("expect = \"no_match\"", "expect = \"match\"", &["own.topic.name", "no example", "no_match"]),
+        ("in = \"added\"", "in = \"manifest\"", &["manifest", "not available"]),
+        ("in = \"added\"", "in = \"path\"\nvalidator = \"ssn\"", &["a key that its subject does not have"]),
+        ("in = \"added\"", "in = \"added\"\nvalidator = \"nope\"", &["unknown validator \"nope\"", "luhn"]),
+        ("weight = 40", "weight = 400", &["weight 400", "0 to 50"]),
+        ("all = [\"word\"]", "all = [\"wrd\"]", &["unknown selection \"wrd\""]),
+        ("own.topic.name", "hipaa.audit.changed", &["hipaa.audit.changed", "already used"]),
+        ("keywords = [\"magic\"]", "keywords = [\"ma\"]", &["keyword \"ma\""]),
+        ("severity = \"high\"", "severity = \"huge\"", &["rules.toml:10", "huge"]),
+    ];
+    for (from, to, expected) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("own");
+        pack(&own, PACK, &RULE.replace(from, to));
+        let error = RuleSet::builtin().with_folder(&own).unwrap_err().to_string();
+        for part in *expected {
+            assert!(error.contains(part), "{to}: {error:?} does not name {part:?}");
+        }
+    }
+}
+
+#[test]
+fn a_broken_head_is_refused() {
+    let cases = [
+        ("format = 1", "format = 2", "unknown format 2"),
+        ("min_tool = \"0.1.0\"", "min_tool = \"99.0.0\"", "needs gitops-agent 99.0.0"),
+        ("version = \"1.2.0\"", "version = \"one\"", "version \"one\""),
+        ("2026-09-01", "2026-02-30", "no date"),
+        ("id = \"own\"", "id = \"hipaa\"", "already loaded"),
+        ("[pack]", "[package]", "package"),
+        ("licence", "extends = [\"gone\"]\nlicence", "extends \"gone\""),
+        ("licence", "disable = [\"a.b.c\"]\nlicence", "disables \"a.b.c\""),
+    ];
+    for (from, to, expected) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        pack(dir.path(), &PACK.replacen(from, to, 1), RULE);
+        let error = RuleSet::builtin().with_folder(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains(expected) && error.contains("pack.toml"),
+            "{error:?} does not say {expected:?}"
+        );
+    }
+    let empty = tempfile::tempdir().unwrap();
+    assert!(RuleSet::builtin().with_folder(empty.path()).unwrap_err().to_string().contains("no pack.toml"));
+    assert!(RuleSet::builtin().with_folder(&empty.path().join("absent")).is_err());
+}
