@@ -241,6 +241,38 @@ async fn throttling_is_handed_back_with_the_time_to_wait() {
     assert_eq!(stored, 100 - throttled.len());
 }
 
+#[tokio::test]
+async fn the_emulator_takes_what_other_clients_send() {
+    let emulator = Emulator::start(&[]);
+    let mut stream = tokio::net::TcpStream::connect(&emulator.endpoint()["http://".len()..]).await.unwrap();
+    let mut ask = async |request: &str| {
+        stream.write_all(request.replace('\n', "\r\n").as_bytes()).await.unwrap();
+        let (mut answer, mut buffer) = (String::new(), [0; 16 * 1024]);
+        // Every answer here is JSON with a length, and all come over one connection.
+        while !answer.ends_with('}') {
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "the connection ended after {answer:?}");
+            answer.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+        answer
+    };
+    // The account names the address that clients are to use, and the host they asked for does not matter.
+    let account = ask("GET / HTTP/1.1\nHost: localhost\n\n").await;
+    assert!(
+        account.contains(&format!("\"databaseAccountEndpoint\":\"{}/\"", emulator.endpoint())),
+        "{account}"
+    );
+    let made = ask("POST /dbs/ HTTP/1.1\nHost: a\nContent-Length: 10\n\n{\"id\":\"d\"}").await;
+    assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+    let chunked = "POST /dbs HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n4\n{\"id\n6\n\":\"d\"}\n0\n\n";
+    assert!(ask(chunked).await.starts_with("HTTP/1.1 409"));
+    assert!(ask("GET /dbs/d/ HTTP/1.1\nHost: a\n\n").await.starts_with("HTTP/1.1 200"));
+    assert!(ask("BREW /dbs HTTP/1.1\nHost: a\n\n").await.starts_with("HTTP/1.1 405"));
+    assert!(
+        ask("POST /dbs HTTP/1.1\nHost: a\nContent-Length: 99999999\n\n").await.starts_with("HTTP/1.1 413")
+    );
+}
+
 /// A server that gives every request the same bytes.
 async fn always(answer: String) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -15,7 +15,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use azure_core::credentials::{AccessToken, Secret, TokenCredential, TokenRequestOptions};
 use azure_core::error::ErrorKind;
@@ -249,7 +249,7 @@ impl Chosen {
                 "run `gitops-agent store check`, or set GITOPS_AGENT_CREDENTIAL to another credential",
             )
         })?;
-        Ok(AccountReference::with_credential(endpoint, Arc::new(SignIn { inner, token: Mutex::new(None) })))
+        Ok(AccountReference::with_credential(endpoint, Arc::new(SignIn { inner, last: Mutex::new(None) })))
     }
 }
 
@@ -264,11 +264,30 @@ fn client_options() -> ClientOptions {
 }
 
 /// Bounds a sign-in in time and keeps its token. The SDK asks for a token with every request, and the
-/// Azure CLI's credential starts a process for every question; one at a time asks here, the rest wait.
+/// Azure CLI's credential starts a process for every question; one at a time asks here, and the rest share
+/// what it got, be it a token or a refusal.
 #[derive(Debug)]
 struct SignIn {
     inner: Arc<dyn TokenCredential>,
-    token: Mutex<Option<AccessToken>>,
+    last: Mutex<Option<Outcome>>,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Token(AccessToken),
+    Failure(Instant, Shared),
+}
+
+/// An error of the identity library that several requests have in common.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+struct Shared(#[source] Arc<azure_core::Error>);
+
+impl From<Shared> for azure_core::Error {
+    fn from(shared: Shared) -> Self {
+        let message = shared.to_string();
+        Self::with_error(ErrorKind::Credential, shared, message)
+    }
 }
 
 #[async_trait::async_trait]
@@ -278,20 +297,34 @@ impl TokenCredential for SignIn {
         scopes: &[&str],
         options: Option<TokenRequestOptions<'_>>,
     ) -> azure_core::Result<AccessToken> {
-        // One account, one scope: the token needs no key.
-        let mut kept = self.token.lock().await;
-        if let Some(token) = kept.as_ref()
-            && token.expires_on > time::OffsetDateTime::now_utc() + RENEW_BEFORE
-        {
-            return Ok(token.clone());
+        let asked = Instant::now();
+        // One account, one scope: what is kept needs no key.
+        let mut last = self.last.lock().await;
+        match &*last {
+            Some(Outcome::Token(token))
+                if token.expires_on > time::OffsetDateTime::now_utc() + RENEW_BEFORE =>
+            {
+                return Ok(token.clone());
+            }
+            Some(Outcome::Failure(when, error)) if *when >= asked => return Err(error.clone().into()),
+            _ => {}
         }
-        let asked = tokio::time::timeout(SIGN_IN_TIMEOUT, self.inner.get_token(scopes, options)).await;
-        let token = asked.unwrap_or_else(|_| {
+        let answer = tokio::time::timeout(SIGN_IN_TIMEOUT, self.inner.get_token(scopes, options)).await;
+        let answer = answer.unwrap_or_else(|_| {
             let message = format!("no answer from the sign-in within {} s", SIGN_IN_TIMEOUT.as_secs());
             Err(azure_core::Error::with_message(ErrorKind::Io, message))
-        })?;
-        *kept = Some(token.clone());
-        Ok(token)
+        });
+        match answer {
+            Ok(token) => {
+                *last = Some(Outcome::Token(token.clone()));
+                Ok(token)
+            }
+            Err(error) => {
+                let error = Shared(Arc::new(error));
+                *last = Some(Outcome::Failure(Instant::now(), error.clone()));
+                Err(error.into())
+            }
+        }
     }
 }
 

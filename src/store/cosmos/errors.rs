@@ -283,7 +283,8 @@ fn detail(error: &CosmosError) -> String {
     let text = error.to_string();
     // The SDK writes "400/1001 (Name): Cosmos DB returned HTTP 400/1001: Name. Details: words"; the numbers
     // are fields of their own here.
-    let words = match text.split_once("Details: ") {
+    let details = text.split_once("Details: ").filter(|_| error.is_from_wire());
+    let words = match details {
         Some((_, words)) => words.to_owned(),
         None => said(error)
             .or_else(|| cause(error))

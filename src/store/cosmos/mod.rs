@@ -23,6 +23,7 @@
 
 mod credential;
 mod errors;
+mod once;
 mod policy;
 mod query;
 
@@ -38,18 +39,20 @@ use azure_data_cosmos::options::{
 };
 use azure_data_cosmos::{AccountEndpoint, CosmosError, CosmosRuntime, PartitionKey, RoutingStrategy};
 use serde_json::Value;
-use tokio::sync::OnceCell;
 
 pub use credential::{AccountKey, CredentialChoice, CredentialEnvironment};
 
 use self::credential::Chosen;
 use self::errors::{Operation, Place};
+use self::once::Once;
 use super::{Charged, CheckItem, Cost, Key, Query, Sink, Store, StoreError, Stored, StoredKey};
 
 /// The longest that one operation takes, connecting and the SDK's own retries included.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest wait for an answer about the account or the container, where the SDK would wait 65 s.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often, and for how long altogether, the SDK repeats a throttled request.
 const THROTTLED_RETRIES: u32 = 2;
 const THROTTLED_WAIT: Duration = Duration::from_secs(3);
@@ -74,16 +77,21 @@ pub struct CosmosConfig {
 }
 
 /// A container of an Azure Cosmos DB account.
-#[derive(Debug)]
 pub struct CosmosStore {
     endpoint: AccountEndpoint,
     place: Place,
     credential: Chosen,
     /// Seconds.
     default_ttl: u32,
-    client: OnceCell<CosmosClient>,
+    client: Once<CosmosClient>,
     /// Filled once the container was seen to have the records' partition key.
-    key_fits: OnceCell<()>,
+    key_fits: Once<()>,
+}
+
+impl std::fmt::Debug for CosmosStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CosmosStore").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 /// Why an operation ended early: the SDK's reason, or one of this module's.
@@ -141,14 +149,23 @@ impl CosmosStore {
             place,
             credential,
             default_ttl,
-            client: OnceCell::new(),
-            key_fits: OnceCell::new(),
+            client: Once::default(),
+            key_fits: Once::default(),
         })
     }
 
-    /// The SDK's client, made on first use. A failed attempt leaves nothing behind.
-    async fn client(&self) -> Result<&CosmosClient, Failure> {
-        self.client.get_or_try_init(|| self.connect()).await
+    /// The SDK's client, made on first use.
+    async fn client(&self) -> Result<CosmosClient, Failure> {
+        Ok(self.client.get(async { self.connect().await.map_err(|failure| self.opened(failure)) }).await?)
+    }
+
+    /// A failure while opening the account or the container. Whatever its sub-status, a 404 there is about
+    /// the container, never about an item.
+    fn opened(&self, failure: Failure) -> StoreError {
+        match failure {
+            Failure::Sdk(error) => errors::from_sdk(&error, Operation::Open, &self.place),
+            Failure::Own(error) => error,
+        }
     }
 
     async fn connect(&self) -> Result<CosmosClient, Failure> {
@@ -159,6 +176,7 @@ impl CosmosStore {
         let pool = ConnectionPoolOptions::builder()
             .with_proxy_allowed(remote)
             .with_max_connect_timeout(CONNECT_TIMEOUT)
+            .with_max_metadata_request_timeout(METADATA_TIMEOUT)
             .with_is_http2_allowed(remote)
             .build()?;
         // A runtime of our own: the SDK's global one would outlive the Tokio runtime that it runs on.
@@ -191,7 +209,8 @@ impl CosmosStore {
     /// and say so, which reads like a clean bill; the look costs one request in each process.
     async fn container(&self) -> Result<ContainerClient, Failure> {
         let container = self.any_container().await?;
-        self.key_fits.get_or_try_init(|| self.expect_key(&container)).await?;
+        let look = async { self.expect_key(&container).await.map_err(|failure| self.opened(failure)) };
+        self.key_fits.get(look).await?;
         Ok(container)
     }
 
@@ -206,10 +225,8 @@ impl CosmosStore {
     /// The SDK keeps what it knows of a container, and renews it when the container is made anew.
     async fn any_container(&self) -> Result<ContainerClient, Failure> {
         let database = self.database().await?;
-        database.container_client(self.place.container.clone(), None).await.map_err(|error| {
-            // Whatever its sub-status, a 404 here is about the container, never about an item.
-            Failure::Own(errors::from_sdk(&error, Operation::Open, &self.place))
-        })
+        let container = database.container_client(self.place.container.clone(), None).await;
+        container.map_err(|error| self.opened(error.into()).into())
     }
 
     /// Bounds an operation in time, adds up its cost, logs it where it was slow, and puts its error

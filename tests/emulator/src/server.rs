@@ -11,7 +11,7 @@ use azure_data_cosmos_driver::in_memory_emulator::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -118,6 +118,10 @@ impl Server {
             && !head.headers.contains_key("x-ms-offer-throughput")
         {
             taken.insert_header("x-ms-offer-throughput", throughput.to_string());
+        }
+        // Said in advance, or found out on the way.
+        if body.size_hint().lower() > MAX_BODY as u64 {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {MAX_BODY} bytes")));
         }
         let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| {
             let status = match error.downcast_ref::<http_body_util::LengthLimitError>() {
