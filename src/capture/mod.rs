@@ -1,1 +1,249 @@
-//! (placeholder)
+//! Reads commits from a Git repository: the only room that names libgit2.
+//!
+//! [`Repo`] opens a repository wherever Git would find it and turns a commit into
+//! [`CommitFacts`]. Commits, trees and blobs are read through libgit2's object database and compared
+//! here (see `tree_walk` and `lines`), which is several times faster than libgit2's own diff and bounded
+//! in bytes and files (see `content`).
+//!
+//! Invariants:
+//! * The same commit gives the same facts on every machine: every limit counts bytes, files or lines.
+//! * What could not be read is in [`CommitFacts::incomplete`], never silently missing.
+//! * Nothing here reaches the network: absent objects of a partial clone stay absent.
+//!
+//! Not looked at, on purpose: `.gitattributes` (binary follows from content), replacement refs and grafts
+//! (a record is about the commit that the id names).
+
+mod commit;
+mod content;
+mod error;
+mod lines;
+mod merge;
+mod renames;
+mod revisions;
+mod settings;
+mod tree_walk;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Once;
+
+pub use error::CaptureError;
+pub use revisions::{Roots, Unpublished};
+pub use settings::GitSetting;
+
+use crate::facts::{CommitFacts, Incomplete};
+use content::Reader;
+use git2::{ObjectFormat, ObjectType, Odb, Oid, RepositoryOpenFlags};
+
+/// Files above this size, 4 MiB, are listed but not read.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// The file that a repository carries to describe itself.
+const CARRIED: &[u8] = b".gitops-agent.toml";
+
+/// Above this size, 64 KiB, a carried file is ignored.
+const MAX_CARRIED_BYTES: usize = 64 << 10;
+
+/// The id of a commit, SHA-1 or SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitId(Oid);
+
+impl CommitId {
+    /// Takes a full id in hex (40 or 64 characters); none for anything else.
+    #[must_use]
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        let format = match hex.len() {
+            40 => ObjectFormat::Sha1,
+            64 => ObjectFormat::Sha256,
+            _ => return None,
+        };
+        Oid::from_str_ext(hex, format).ok().map(Self)
+    }
+
+    /// The full id in lower-case hex.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl std::fmt::Display for CommitId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for CommitId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An open repository. Cheap to open (about 0.1 ms); one per thread.
+pub struct Repo {
+    inner: git2::Repository,
+}
+
+impl Repo {
+    /// Opens the repository that `dir` is in, as `git -C DIR` would find it: worktrees, submodules and
+    /// bare repositories included.
+    ///
+    /// libgit2 itself honours `GIT_CONFIG_GLOBAL`, `GIT_CONFIG_SYSTEM` and `GIT_CONFIG_NOSYSTEM`, so that
+    /// hook and command line see the same settings, but also `GIT_OBJECT_DIRECTORY` and `GIT_WORK_TREE`:
+    /// whoever runs inside a hook of another repository clears those first. `GIT_DIR` does not count.
+    ///
+    /// # Errors
+    /// No repository there, one of another user, or one that libgit2 cannot read.
+    pub fn open(dir: &Path) -> Result<Self, CaptureError> {
+        register_extensions()?;
+        let no_ceiling: [&Path; 0] = [];
+        let inner = git2::Repository::open_ext(dir, RepositoryOpenFlags::FROM_ENV, no_ceiling)
+            .map_err(|error| CaptureError::from_open(dir, &error))?;
+        Ok(Self { inner })
+    }
+
+    /// Opens the repository that Git announces to a hook by `GIT_DIR` and its companions, else the one
+    /// of the current directory.
+    ///
+    /// # Errors
+    /// As [`Repo::open`].
+    pub fn open_from_env() -> Result<Self, CaptureError> {
+        register_extensions()?;
+        let inner = git2::Repository::open_from_env()
+            .map_err(|error| CaptureError::from_open(Path::new("."), &error))?;
+        Ok(Self { inner })
+    }
+
+    /// Sets libgit2's caches for reading much of a history. Of the whole process; before any thread starts.
+    pub fn tune_for_history() {
+        git2::opts::strict_hash_verification(false);
+        #[expect(unsafe_code, reason = "libgit2's options are unguarded globals: set before threads start")]
+        // SAFETY: plain assignments of numbers; the documented contract asks for no other user meanwhile.
+        let set = unsafe {
+            // Each version of a file is read twice, as new and as old one: by default no blob is cached.
+            git2::opts::set_cache_object_limit(ObjectType::Blob, 256 << 10)
+                .and_then(|()| git2::opts::set_cache_object_limit(ObjectType::Tree, 256 << 10))
+                .and_then(|()| git2::opts::set_cache_max_size(96 << 20))
+        };
+        // Only unknown object types are refused; without the caches everything still works.
+        debug_assert!(set.is_ok());
+    }
+
+    /// The repository's own folder: of a linked worktree the one below `worktrees/`.
+    #[must_use]
+    pub fn git_dir(&self) -> &Path {
+        self.inner.path()
+    }
+
+    /// The folder that all worktrees of the repository share.
+    #[must_use]
+    pub fn common_dir(&self) -> &Path {
+        self.inner.commondir()
+    }
+
+    /// Whether the commit is here.
+    #[must_use]
+    pub fn has(&self, id: &CommitId) -> bool {
+        self.inner.odb().is_ok_and(|odb| odb.exists(id.0))
+    }
+
+    /// The root of the checked-out files; none in a bare repository.
+    #[must_use]
+    pub fn workdir(&self) -> Option<&Path> {
+        self.inner.workdir()
+    }
+
+    /// Reads one commit. See [`CommitFacts`].
+    ///
+    /// # Errors
+    /// Only where the commit object itself cannot be read; anything else that is absent is noted in
+    /// [`CommitFacts::incomplete`].
+    pub fn facts(&self, id: &CommitId) -> Result<CommitFacts, CaptureError> {
+        let odb = self.odb()?;
+        let header = {
+            let object = odb.read(id.0).map_err(|error| unreadable(id, error.message()))?;
+            if object.kind() != ObjectType::Commit {
+                return Err(unreadable(id, "it is not a commit"));
+            }
+            commit::parse(object.data())
+        };
+        let tree = self.parse_id(&header.tree).ok_or_else(|| unreadable(id, "its header names no tree"))?;
+
+        let mut incomplete = BTreeSet::new();
+        let parents: Vec<Option<Oid>> =
+            header.parents.iter().map(|parent| self.tree_of(&odb, parent)).collect();
+        if parents.iter().any(Option::is_none) {
+            incomplete.insert(Incomplete::ParentAbsent);
+        }
+        let is_merge = parents.len() > 1;
+        let merged = is_merge.then(|| match parents.iter().copied().collect::<Option<Vec<Oid>>>() {
+            Some(parents) => merge::files(&odb, tree, &parents, &mut incomplete),
+            None => Vec::new(),
+        });
+        let mut changes = match parents.first() {
+            None => tree_walk::changes(&odb, None, Some(tree), &mut incomplete),
+            Some(Some(parent)) => tree_walk::changes(&odb, Some(*parent), Some(tree), &mut incomplete),
+            Some(None) => Vec::new(),
+        };
+        renames::detect(&odb, &mut changes);
+        let mut reader = Reader::new(&odb, &mut incomplete);
+        let files = changes.into_iter().map(|change| reader.changed_file(change, !is_merge)).collect();
+
+        Ok(CommitFacts {
+            id: id.hex(),
+            parents: header.parents,
+            message: header.message,
+            author: header.author,
+            committer: header.committer,
+            author_time: header.author_time,
+            commit_time: header.commit_time,
+            signature: header.signature,
+            files,
+            merged,
+            incomplete: incomplete.into_iter().collect(),
+            carried: carried(&odb, tree),
+        })
+    }
+
+    fn odb(&self) -> Result<Odb<'_>, CaptureError> {
+        self.inner.odb().map_err(CaptureError::git("opening its object database"))
+    }
+
+    fn parse_id(&self, hex: &str) -> Option<Oid> {
+        CommitId::from_hex(hex).map(|id| id.0)
+    }
+
+    /// The tree of a commit; none where the commit is absent.
+    fn tree_of(&self, odb: &Odb<'_>, commit: &str) -> Option<Oid> {
+        let object = odb.read(self.parse_id(commit)?).ok()?;
+        let tree = object.data().strip_prefix(b"tree ")?;
+        let end = memchr::memchr(b'\n', tree)?;
+        self.parse_id(std::str::from_utf8(&tree[..end]).ok()?)
+    }
+}
+
+fn unreadable(id: &CommitId, reason: &str) -> CaptureError {
+    CaptureError::Commit { id: id.hex(), reason: reason.to_owned() }
+}
+
+fn carried(odb: &Odb<'_>, tree: Oid) -> Option<Vec<u8>> {
+    let side = tree_walk::top_entry(odb, tree, CARRIED).filter(|side| side.is_file())?;
+    let (size, kind) = odb.read_header(side.id).ok()?;
+    if kind != ObjectType::Blob || size > MAX_CARRIED_BYTES {
+        return None;
+    }
+    Some(odb.read(side.id).ok()?.data().to_vec())
+}
+
+/// Partial clones carry an extension that libgit2 does not know and need not: absent objects are absent.
+fn register_extensions() -> Result<(), CaptureError> {
+    static ONCE: Once = Once::new();
+    let mut result = Ok(());
+    ONCE.call_once(|| {
+        #[expect(unsafe_code, reason = "libgit2's list of extensions is an unguarded global: set once, here")]
+        // SAFETY: `Once` keeps every other opening of a repository waiting until this is done.
+        let set = unsafe { git2::opts::set_extensions(&["partialclone"]) };
+        result = set.map_err(CaptureError::git("allowing partial clones"));
+    });
+    result
+}
