@@ -19,16 +19,20 @@
 
 pub mod capture;
 pub mod config;
+pub mod deferred;
 pub mod delivery;
 pub mod destination;
 pub mod detach;
+mod durable;
 pub mod facts;
+pub mod history;
 pub mod install;
 pub mod judgement;
 pub mod outbox;
 pub mod record;
-pub mod redact;
+pub mod recorder;
 pub mod risk;
 pub mod rules;
 mod sqlite;
 pub mod store;
+pub mod verify;

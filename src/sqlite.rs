@@ -1,4 +1,4 @@
-//! How every SQLite file of the agent is opened, and the private folders they lie in.
+//! How every SQLite file of the agent is opened.
 //!
 //! The outbox and the local store keep different things but the same promises: a row that was
 //! acknowledged survives a power cut (WAL with `synchronous=FULL`; on macOS `fullfsync`, without which
@@ -11,14 +11,16 @@
 //! Files are opened with `SQLITE_OPEN_NOFOLLOW` inside a folder whose real path was taken, so that a
 //! planted symbolic link is an error, not a detour.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::durable;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug)]
@@ -43,24 +45,6 @@ pub(crate) enum OpenError {
     Newer { found: i64, known: i64 },
 }
 
-/// Creates `dir` with its parents, or checks it; takes group's and others' permissions away.
-/// Returns its real path.
-pub(crate) fn private_folder(dir: &Path) -> io::Result<PathBuf> {
-    match fs::metadata(dir) {
-        Ok(found) => {
-            let mode = found.mode() & 0o7777;
-            if mode & 0o077 != 0 {
-                fs::set_permissions(dir, fs::Permissions::from_mode(mode & 0o700))?;
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        }
-        Err(error) => return Err(error),
-    }
-    fs::canonicalize(dir)
-}
-
 /// Makes sure that `path` is a file only its owner can read, creating an empty one where there is none.
 /// What SQLite puts beside it takes over its permissions.
 fn private_file(path: &Path) -> io::Result<()> {
@@ -82,11 +66,6 @@ fn private_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes what was created, renamed or removed in `dir` survive a power cut.
-pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 /// Opens `dir/name`, creating both, and brings its schema forward. `schema[n]` leads from version `n`
 /// to `n + 1`.
 pub(crate) fn open(
@@ -95,7 +74,7 @@ pub(crate) fn open(
     opening: Opening,
     schema: &[&str],
 ) -> Result<Connection, OpenError> {
-    let path = private_folder(dir)?.join(name);
+    let path = durable::private_folder(dir)?.join(name);
     private_file(&path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX

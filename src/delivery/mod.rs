@@ -123,6 +123,27 @@ pub struct Report {
     pub errors: Vec<DeliveryError>,
 }
 
+impl Report {
+    /// Takes in what a later delivery did; what is left is the later one's.
+    pub fn add(&mut self, later: Self) {
+        let earlier = std::mem::replace(self, later);
+        self.delivered += earlier.delivered;
+        self.replaced += earlier.replaced;
+        self.merged += earlier.merged;
+        self.already += earlier.already;
+        self.spooled += earlier.spooled;
+        self.request_units += earlier.request_units;
+        self.timed_out |= earlier.timed_out;
+        let new = |error: &DeliveryError| {
+            !earlier.errors.iter().any(|known| known.destination == error.destination)
+        };
+        self.errors.retain(new);
+        self.errors.splice(0..0, earlier.errors.iter().cloned());
+        self.spool_damaged.splice(0..0, earlier.spool_damaged);
+        self.spool_problems.splice(0..0, earlier.spool_problems);
+    }
+}
+
 /// The first error of a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -121,6 +121,6 @@ fn set_aside(dir: &Path) -> io::Result<PathBuf> {
             _ => {}
         }
     }
-    sqlite::sync_folder(dir)?;
+    crate::durable::sync_folder(dir)?;
     Ok(target)
 }

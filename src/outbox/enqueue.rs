@@ -69,7 +69,7 @@ impl Outbox {
     }
 
     /// Commits that need no judging again: those recorded for this tenant and destination with exactly
-    /// this judgement, whatever has become of them, and the discarded ones.
+    /// this judgement (with any, where none is given), whatever has become of them, and the discarded ones.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -77,12 +77,12 @@ impl Outbox {
         &self,
         tenant: &str,
         destination: &Destination,
-        judgement: &str,
+        judgement: Option<&str>,
     ) -> Result<HashSet<String>, OutboxError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT e.id FROM entries e
              JOIN destinations d USING (destination) JOIN judgements j USING (judgement)
-             WHERE e.tenant = ?1 AND d.name = ?2 AND (j.name = ?3 OR e.state = 'discarded')",
+             WHERE e.tenant = ?1 AND d.name = ?2 AND (?3 IS NULL OR j.name = ?3 OR e.state = 'discarded')",
         )?;
         let ids = statement.query_map(params![tenant, name_of(destination), judgement], |row| row.get(0))?;
         Ok(ids.collect::<Result<_, _>>()?)

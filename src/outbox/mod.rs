@@ -57,7 +57,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 pub use damage::Notice;
 pub use entry::{Enqueued, EntryDetail, EntrySummary, NewEntry, RepositoryRow, Selection, State, Urgency};
 pub use queue::{Circuit, DestinationId, Gate, GateScope, LastError, Outcome, Progress, Settlement, Waiting};
-pub use spool::{TakenIn, spool_waiting, write_spool};
+pub use spool::{TakenIn, spool_in, spool_waiting, write_spool};
 pub use stats::{DestinationStats, Quantiles, Stats};
 
 use crate::sqlite::{self, Opening};

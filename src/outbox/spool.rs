@@ -11,11 +11,10 @@
 //! Limits: a file above 4 MiB is not read but moved aside. Symbolic links are not followed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -25,11 +24,10 @@ use sha2::{Digest, Sha256};
 use super::enqueue::path_of;
 use super::{NewEntry, Outbox, OutboxError, Urgency};
 use crate::destination::Destination;
+use crate::durable::{self, TEMPORARY};
 use crate::judgement::Essence;
-use crate::sqlite;
 
 const SUFFIX: &str = ".spool";
-const TEMPORARY: &str = ".tmp";
 const MAX_BYTES: u64 = 4 << 20;
 const STALE: Duration = Duration::from_secs(3600);
 /// Files queued in one transaction.
@@ -93,8 +91,6 @@ impl Spooled {
 /// # Errors
 /// When folder or file cannot be written.
 pub fn write_spool(dir: &Path, entry: &NewEntry<'_>, now: Timestamp) -> Result<(), OutboxError> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let at = |source| OutboxError::io(dir, source);
     let header = Header {
         version: 1,
         tenant: entry.tenant.to_owned(),
@@ -111,29 +107,15 @@ pub fn write_spool(dir: &Path, entry: &NewEntry<'_>, now: Timestamp) -> Result<(
         .map_err(|source| OutboxError::NotARecord { id: entry.id.to_owned(), source })?;
     content.push(b'\n');
     content.extend_from_slice(entry.body);
+    let checksum = format!("{}\n", checksum(&content));
+    durable::write(dir, SUFFIX, now, &[checksum.as_bytes(), &content])
+        .map_err(|source| OutboxError::io(dir, source))
+}
 
-    let dir = sqlite::private_folder(dir).map_err(at)?;
-    // Time first, so that names sort by age; process and number make the name this writer's own.
-    let name = format!(
-        "{:020}-{}-{}",
-        now.as_microsecond(),
-        std::process::id(),
-        NUMBER.fetch_add(1, Ordering::Relaxed)
-    );
-    let temporary = dir.join(format!("{name}{TEMPORARY}"));
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(format!("{}\n", checksum(&content)).as_bytes())?;
-        file.write_all(&content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, dir.join(format!("{name}{SUFFIX}")))
-    };
-    if let Err(error) = write() {
-        // Never acknowledged, so nobody counts on it; and a full disk needs the room.
-        let _ = fs::remove_file(&temporary);
-        return Err(at(error));
-    }
-    sqlite::sync_folder(&dir).map_err(at)
+/// The spool folder in a folder of the agent's.
+#[must_use]
+pub fn spool_in(dir: &Path) -> PathBuf {
+    dir.join("spool")
 }
 
 fn checksum(content: &[u8]) -> String {
@@ -265,9 +247,9 @@ fn split_line(content: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let parent = path.parent().unwrap_or(Path::new("."));
-    let folder = sqlite::private_folder(&parent.join("damaged"))?;
+    let folder = durable::private_folder(&parent.join("damaged"))?;
     let target = folder.join(path.file_name().unwrap_or_default());
     fs::rename(path, &target)?;
-    sqlite::sync_folder(&folder)?;
+    durable::sync_folder(&folder)?;
     Ok(target)
 }

@@ -1,0 +1,63 @@
+//! Files that survive a power cut, in folders that only their owner can read.
+//!
+//! A file is written under a temporary name, synced, renamed, and its folder is synced: two syncs, after which
+//! it is there whole or not at all. Spooled records and notes of commits are written so.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use jiff::Timestamp;
+
+/// The end of a temporary name.
+pub(crate) const TEMPORARY: &str = ".tmp";
+
+/// Creates `dir` with its parents, or checks it; takes group's and others' permissions away.
+/// Returns its real path.
+pub(crate) fn private_folder(dir: &Path) -> io::Result<PathBuf> {
+    match fs::metadata(dir) {
+        Ok(found) => {
+            let mode = found.mode() & 0o7777;
+            if mode & 0o077 != 0 {
+                fs::set_permissions(dir, fs::Permissions::from_mode(mode & 0o700))?;
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
+        Err(error) => return Err(error),
+    }
+    fs::canonicalize(dir)
+}
+
+/// Makes what was created, renamed or removed in `dir` survive a power cut.
+pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Writes a new file into `dir`, creating that where it is missing. The name begins with the time, so that
+/// names sort by age, and ends with `suffix`.
+pub(crate) fn write(dir: &Path, suffix: &str, now: Timestamp, parts: &[&[u8]]) -> io::Result<()> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let dir = private_folder(dir)?;
+    // Process and number make the name this writer's own.
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{:020}-{}-{number}", now.as_microsecond(), std::process::id());
+    let temporary = dir.join(format!("{name}{TEMPORARY}"));
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        fs::rename(&temporary, dir.join(format!("{name}{suffix}")))
+    };
+    if let Err(error) = write() {
+        // Never acknowledged, so nobody counts on it; and a full disk needs the room.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_folder(&dir)
+}

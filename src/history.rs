@@ -1,0 +1,77 @@
+//! Many commits at once: a few threads, each with its own handle on the repository, take runs of
+//! neighbouring commits (neighbours share trees and blobs, which libgit2 then has in its cache) and hand
+//! their results to one consumer.
+//!
+//! Memory is bounded: at most [`WAITING`] runs of [`RUN`] results wait for the consumer, whatever the
+//! length of the history.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+
+use crate::capture::{CaptureError, CommitId, Repo};
+
+/// Neighbouring commits that one thread takes at a time.
+const RUN: usize = 32;
+/// Runs that may wait for the consumer.
+const WAITING: usize = 4;
+
+/// Calls `work` for every commit on `jobs` threads and `sink` with each result on the calling thread, in
+/// no particular order. `sink` ends the walk early by returning `false`.
+///
+/// # Errors
+/// If a thread cannot open the repository.
+pub fn each<T: Send>(
+    commits: &[CommitId],
+    jobs: usize,
+    open: impl Fn() -> Result<Repo, CaptureError> + Sync,
+    work: impl Fn(&Repo, &CommitId) -> T + Sync,
+    mut sink: impl FnMut(T) -> bool,
+) -> Result<(), CaptureError> {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let threads = jobs.clamp(1, commits.len().div_ceil(RUN).max(1));
+    let (sender, receiver) = sync_channel::<Result<Vec<T>, CaptureError>>(WAITING);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let sender = sender.clone();
+            let (next, stop, open, work) = (&next, &stop, &open, &work);
+            scope.spawn(move || {
+                let repo = match open() {
+                    Ok(repo) => repo,
+                    Err(error) => {
+                        // The consumer may be gone already, and with it the interest in the error.
+                        let _ = sender.send(Err(error));
+                        return;
+                    }
+                };
+                while !stop.load(Ordering::Relaxed) {
+                    let from = next.fetch_add(RUN, Ordering::Relaxed);
+                    let Some(rest) = commits.get(from..).filter(|rest| !rest.is_empty()) else { return };
+                    let results = rest.iter().take(RUN).map(|id| work(&repo, id)).collect();
+                    if sender.send(Ok(results)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut outcome = Ok(());
+        for message in &receiver {
+            match message {
+                Ok(results) => {
+                    if !results.into_iter().all(&mut sink) {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        // Threads that wait for room in the channel wake when it is gone.
+        drop(receiver);
+        outcome
+    })
+}
