@@ -1,3 +1,8 @@
-//! The binary: arguments in, exit code out.
+//! The binary: arguments in, exit code out. Everything else is in `cli` (what people see) and in the
+//! library (what is done).
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,282 @@
+//! `backfill`: records history. It skips what is recorded already, so that it can be ended and repeated at
+//! any time, and writes in batches, each of which is durable before the next begins.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gitops_agent::capture::{CommitId, Repo};
+use gitops_agent::history;
+use gitops_agent::outbox::{Enqueued, Outbox};
+use gitops_agent::recorder::{RecordError, Recorded};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::json;
+
+use super::failure::{Failure, PARTLY, USAGE};
+use super::session::Session;
+use super::ui::Ui;
+use super::{RepoFlag, flush, hook};
+
+/// Record history: resumable, idempotent.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  gitops-agent backfill                          the history of HEAD
+  gitops-agent backfill v1.0..HEAD
+  gitops-agent backfill --all --since 2024-01-01
+  gitops-agent backfill --dry-run --json | jq .riskScore")]
+pub(super) struct BackfillArgs {
+    #[command(flatten)]
+    repo: RepoFlag,
+    /// Revisions as `git rev-list` takes them: `HEAD`, `v1..v2`, `^old`; HEAD unless given.
+    #[arg(value_name = "REVISION", allow_hyphen_values = false)]
+    revisions: Vec<String>,
+    /// Every branch, tag and remote branch.
+    #[arg(long)]
+    all: bool,
+    /// Only commits made on this day or later (committer date, UTC).
+    #[arg(long, value_name = "DATE", value_parser = since)]
+    since: Option<i64>,
+    /// Only commits made on this day or earlier.
+    #[arg(long, value_name = "DATE", value_parser = until)]
+    until: Option<i64>,
+    /// Threads; all cores unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+    /// Leave the records in the outbox.
+    #[arg(long)]
+    no_flush: bool,
+    /// Store nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// For programs; with `--dry-run` one record a line.
+    #[arg(long)]
+    json: bool,
+    /// A folder of further rule packs.
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
+}
+
+fn since(text: &str) -> Result<i64, String> {
+    moment(text, false)
+}
+
+fn until(text: &str) -> Result<i64, String> {
+    moment(text, true)
+}
+
+/// A day (its first or last second in UTC) or an RFC 3339 time, in seconds since 1970.
+fn moment(text: &str, end: bool) -> Result<i64, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time.as_second());
+    }
+    let day: Date = text
+        .parse()
+        .map_err(|_| "must be a day such as 2026-07-01 or a time such as 2026-07-01T12:00:00Z".to_owned())?;
+    let time = if end { day.at(23, 59, 59, 0) } else { day.at(0, 0, 0, 0) };
+    let zoned = time.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?;
+    Ok(zoned.timestamp().as_second())
+}
+
+pub(super) fn run(args: &BackfillArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let repo = args.repo.open()?;
+    let session = Session::of_repo(&repo, args.rules.clone())?;
+    if !session.settings.enabled.value {
+        return Err(Failure::new(USAGE, "gitops-agent is switched off in this repository")
+            .hint("`git config --unset gitops-agent.enabled` switches it on"));
+    }
+    Repo::tune_for_history();
+    let mut revisions = args.revisions.clone();
+    if args.all {
+        revisions.push("--all".to_owned());
+    }
+    let commits = repo.resolve(&revisions, args.since, args.until)?;
+    if args.dry_run {
+        return dry_run(args, &repo, &session, &commits, ui);
+    }
+    let totals = store(args, &repo, &session, &commits, ui)?;
+    let delivered = if args.no_flush { None } else { Some(flush::deliver(&session, Some(&repo), None, ui)?) };
+    report(args, commits.len(), &totals, delivered.as_ref(), ui)?;
+    if totals.failed > 0 {
+        return Ok(ExitCode::from(PARTLY));
+    }
+    Ok(delivered.map_or(ExitCode::SUCCESS, |report| flush::exit_code(&report)))
+}
+
+/// What became of the commits.
+#[derive(Default)]
+struct Totals {
+    known: usize,
+    queued: Enqueued,
+    failed: usize,
+}
+
+fn jobs(args: &BackfillArgs) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    args.jobs.map_or_else(cores, usize::from)
+}
+
+fn store(
+    args: &BackfillArgs,
+    repo: &Repo,
+    session: &Session,
+    commits: &[CommitId],
+    ui: &Ui,
+) -> Result<Totals, Failure> {
+    let rules = session.rules()?;
+    let mut outbox = session.outbox()?;
+    let recorder = session.recorder(repo, &rules);
+    let destination = &session.settings.destination.value;
+    let place = repo.workdir().unwrap_or_else(|| repo.git_dir()).to_owned();
+    let now = Timestamp::now();
+    outbox.register_repository(&place, &recorder.repository().id, now)?;
+    let known = outbox.known(&session.settings.tenant.value, destination, Some(&recorder.judgement()))?;
+    let wanted: Vec<CommitId> = commits.iter().filter(|id| !known.contains(&id.hex())).copied().collect();
+    let bar = ui.progress(wanted.len(), "recording");
+    let mut totals = Totals { known: commits.len() - wanted.len(), ..Totals::default() };
+    let mut batch = Batch::default();
+    let mut failure = None;
+    history::each(
+        &wanted,
+        jobs(args),
+        || args.repo.open(),
+        |repo, id| recorder.record(repo, id, "backfill", Vec::new(), now),
+        |result| {
+            bar.inc(1);
+            let outcome = batch.take(result, &mut totals, ui).and_then(|full| {
+                if full { batch.write(&mut outbox, session, &place, &mut totals, now) } else { Ok(()) }
+            });
+            outcome.map_err(|error| failure = Some(error)).is_ok()
+        },
+    )?;
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    batch.write(&mut outbox, session, &place, &mut totals, now)?;
+    bar.finish_and_clear();
+    Ok(totals)
+}
+
+/// Records that go into the outbox in one transaction: one sync for many.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Recorded>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Takes a result; whether it is time to write.
+    fn take(
+        &mut self,
+        result: Result<Recorded, RecordError>,
+        totals: &mut Totals,
+        ui: &Ui,
+    ) -> Result<bool, Failure> {
+        match result {
+            Ok(made) => {
+                self.bytes += made.json.len();
+                self.records.push(made);
+            }
+            Err(error) => {
+                totals.failed += 1;
+                ui.note(format!("not recorded: {error}"));
+            }
+        }
+        Ok(self.records.len() >= 1000 || self.bytes >= 8 << 20)
+    }
+
+    fn write(
+        &mut self,
+        outbox: &mut Outbox,
+        session: &Session,
+        place: &std::path::Path,
+        totals: &mut Totals,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let destination = &session.settings.destination.value;
+        let entries: Vec<_> =
+            self.records.iter().map(|made| hook::entry(made, session, destination, place)).collect();
+        let queued = outbox.enqueue(&entries, now)?;
+        totals.queued.added += queued.added;
+        totals.queued.replaced += queued.replaced;
+        totals.queued.merged += queued.merged;
+        totals.queued.already += queued.already;
+        self.records.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+fn dry_run(
+    args: &BackfillArgs,
+    repo: &Repo,
+    session: &Session,
+    commits: &[CommitId],
+    ui: &mut Ui,
+) -> Result<ExitCode, Failure> {
+    let rules = session.rules()?;
+    let recorder = session.recorder(repo, &rules);
+    let now = Timestamp::now();
+    let (mut read, mut failed) = (0_usize, 0_usize);
+    let mut failure = None;
+    history::each(
+        commits,
+        jobs(args),
+        || args.repo.open(),
+        |repo, id| recorder.record(repo, id, "backfill", Vec::new(), now),
+        |result| {
+            let printed = match result {
+                Ok(made) => {
+                    read += 1;
+                    if args.json { ui.json(&made.record).map_err(Failure::from) } else { Ok(()) }
+                }
+                Err(error) => {
+                    failed += 1;
+                    ui.note(format!("not readable: {error}"));
+                    Ok(())
+                }
+            };
+            printed.map_err(|error| failure = Some(error)).is_ok()
+        },
+    )?;
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if !args.json {
+        ui.line(format!("{read} commits would be recorded, {failed} cannot be read; nothing was stored"))?;
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(PARTLY) })
+}
+
+fn report(
+    args: &BackfillArgs,
+    commits: usize,
+    totals: &Totals,
+    delivered: Option<&flush::Report>,
+    ui: &mut Ui,
+) -> Result<(), Failure> {
+    let queued = &totals.queued;
+    if args.json {
+        ui.json(&json!({
+            "schemaVersion": 1,
+            "commits": commits,
+            "known": totals.known,
+            "added": queued.added,
+            "replaced": queued.replaced,
+            "already": queued.already + queued.merged,
+            "failed": totals.failed,
+            "delivery": delivered,
+        }))?;
+        return Ok(());
+    }
+    ui.line(format!(
+        "{commits} commits: {} recorded now, {} judged anew, {} known already, {} unreadable",
+        queued.added,
+        queued.replaced,
+        totals.known + queued.already + queued.merged,
+        totals.failed
+    ))?;
+    match delivered {
+        Some(report) => flush::print(report, ui),
+        None => Ok(ui.line("the records wait in the outbox; `gitops-agent flush` delivers them")?),
+    }
+}

@@ -1,0 +1,120 @@
+//! `config show`.
+
+use std::process::ExitCode;
+
+use gitops_agent::config::{Credential, Origin, Settings};
+use gitops_agent::destination::Destination;
+use gitops_agent::record::Privacy;
+use serde_json::{Map, Value, json};
+
+use super::environment;
+use super::failure::Failure;
+use super::session::Session;
+use super::ui::Ui;
+
+/// The settings in force.
+#[derive(clap::Args, Debug)]
+pub(super) struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum ConfigCommand {
+    /// Print the settings in force; secrets are never printed.
+    Show {
+        /// Where each came from.
+        #[arg(long)]
+        origin: bool,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) fn run(args: &ConfigArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let ConfigCommand::Show { origin, json } = args.command;
+    let session = Session::here(None)?;
+    let rows = rows(&session.settings);
+    if json {
+        let object: Map<String, Value> = rows
+            .into_iter()
+            .map(|(name, value, from)| (name.to_owned(), json!({ "value": value, "origin": from })))
+            .collect();
+        ui.json(&object)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let paths = session.paths()?;
+    ui.line(format!("# {} · data in {}", super::shown(&paths.config_file()), super::shown(paths.data())))?;
+    for (name, value, from) in rows {
+        let origin = if origin { format!("  # {from}") } else { String::new() };
+        ui.line(format!("{name} = {value}{origin}"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+type Row = (&'static str, String, String);
+
+fn rows(settings: &Settings) -> Vec<Row> {
+    let unset = || ("(not set)".to_owned(), Origin::BuiltIn.to_string());
+    let row = |name, value: String, origin: &Origin| (name, value, origin.to_string());
+    let place = &settings.destination;
+    let (class, class_origin) = settings
+        .class
+        .as_ref()
+        .map_or_else(unset, |class| (class.value.to_string(), class.origin.to_string()));
+    let (rules, rules_origin) = settings
+        .rules
+        .as_ref()
+        .map_or_else(unset, |rules| (rules.value.display().to_string(), rules.origin.to_string()));
+    let mut rows = vec![
+        row("tenant", settings.tenant.value.clone(), &settings.tenant.origin),
+        row("store.kind", place.value.kind().to_owned(), &place.origin),
+    ];
+    if let Destination::Cosmos { endpoint, database, container } = &place.value {
+        rows.push(row("store.endpoint", endpoint.clone(), &place.origin));
+        rows.push(row("store.database", database.clone(), &place.origin));
+        rows.push(row("store.container", container.clone(), &place.origin));
+    }
+    rows.extend([
+        row(
+            "store.credential",
+            credential(settings.credential.value).to_owned(),
+            &settings.credential.origin,
+        ),
+        account_key(),
+        ("class", class, class_origin),
+        ("rules", rules, rules_origin),
+        row("retention_days", settings.retention_days.value.to_string(), &settings.retention_days.origin),
+        row("privacy.author", privacy(settings.privacy.value).to_owned(), &settings.privacy.origin),
+        row("risk.medium", settings.thresholds.value.medium.to_string(), &settings.thresholds.origin),
+        row("risk.high", settings.thresholds.value.high.to_string(), &settings.thresholds.origin),
+        row("enabled", settings.enabled.value.to_string(), &settings.enabled.origin),
+    ]);
+    rows
+}
+
+/// Whether there is a key, never the key.
+fn account_key() -> Row {
+    match environment::variable("COSMOS_KEY") {
+        Some(_) => ("account key", "(set)".to_owned(), Origin::Environment("COSMOS_KEY").to_string()),
+        None => ("account key", "(not set)".to_owned(), Origin::BuiltIn.to_string()),
+    }
+}
+
+fn credential(credential: Credential) -> &'static str {
+    match credential {
+        Credential::Auto => "auto",
+        Credential::Key => "key",
+        Credential::Workload => "workload",
+        Credential::Managed => "managed",
+        Credential::Cli => "cli",
+    }
+}
+
+fn privacy(privacy: Privacy) -> &'static str {
+    match privacy {
+        Privacy::Plain => "plain",
+        Privacy::Hash => "hash",
+    }
+}

@@ -1,0 +1,103 @@
+//! `explain`: one commit's record and the reasons for it; nothing is stored.
+
+use std::process::ExitCode;
+
+use gitops_agent::record::{Identity, Record};
+use gitops_agent::rules::RuleSet;
+
+use super::RepoFlag;
+use super::failure::Failure;
+use super::session::Session;
+use super::ui::Ui;
+
+/// Score one commit and say why; stores nothing.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  gitops-agent explain\n  gitops-agent explain HEAD~3 --json | jq .riskFactors"
+)]
+pub(super) struct ExplainArgs {
+    /// The commit.
+    #[arg(default_value = "HEAD", value_name = "REV")]
+    revision: String,
+    #[command(flatten)]
+    repo: RepoFlag,
+    /// Print the record itself.
+    #[arg(long)]
+    json: bool,
+    /// A folder of further rule packs.
+    #[arg(long, value_name = "DIR")]
+    rules: Option<std::path::PathBuf>,
+}
+
+pub(super) fn run(args: &ExplainArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let repo = args.repo.open()?;
+    let id = repo.resolve_one(&args.revision)?;
+    let session = Session::of_repo(&repo, args.rules.clone())?;
+    let rules = session.rules()?;
+    let record =
+        session.recorder(&repo, &rules).record(&repo, &id, "explain", Vec::new(), jiff::Timestamp::now())?;
+    if args.json {
+        ui.json(&record.record)?;
+    } else {
+        describe(&record.record, &rules, ui)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(record: &Record, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure> {
+    let subject = record.message.lines().next().unwrap_or("");
+    ui.line(format!("commit {}", record.id))?;
+    ui.line(format!("  {subject}"))?;
+    let author = match &record.author {
+        Identity::Plain { name, email } => format!("{name} <{email}>"),
+        Identity::Hashed { hash } => format!("person {}", &hash[..12]),
+    };
+    ui.line(format!("  {author}, {}", record.timestamp))?;
+    ui.line(format!(
+        "  {} files, +{} -{}, class {} ({:?})",
+        record.stats.files,
+        record.stats.insertions,
+        record.stats.deletions,
+        record.class.value,
+        record.class.origin
+    ))?;
+    if !record.complete {
+        ui.line(format!("  incomplete: {}", record.incomplete_because.join(", ")))?;
+    }
+    ui.line("")?;
+    let tags = if record.compliance.is_empty() { "none".to_owned() } else { record.compliance.join(", ") };
+    ui.line(format!("risk {:.3} ({}), tags: {tags}", record.risk_score, record.risk_level))?;
+    let factors = record
+        .risk_factors
+        .iter()
+        .map(|factor| {
+            vec![format!("  {:+.3}", factor.contribution), factor.factor.clone(), format!("{}", factor.value)]
+        })
+        .collect();
+    ui.table(&["  part", "factor", "value"], factors)?;
+    for finding in &record.findings {
+        let rule = rules.rules().find(|rule| rule.id == finding.rule);
+        ui.line("")?;
+        let place = match (&finding.path, finding.line) {
+            (Some(path), Some(line)) => format!("{path}:{line}"),
+            (Some(path), None) => path.clone(),
+            (None, _) => "message".to_owned(),
+        };
+        ui.line(format!(
+            "{} [{}] {place} ({} points)",
+            rule.map_or(finding.rule.as_str(), |rule| rule.title.as_str()),
+            finding.tags.join(", "),
+            finding.points
+        ))?;
+        ui.line(format!("  rule {} v{}; {}", finding.rule, finding.version, finding.citations.join(", ")))?;
+        if let Some(rule) = rule {
+            if !rule.why.is_empty() {
+                ui.line(format!("  why: {}", rule.why))?;
+            }
+            if !rule.ask.is_empty() {
+                ui.line(format!("  ask: {}", rule.ask))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! `hook`: what Git calls. It always exits 0, prints nothing on success and one line on standard error at
+//! most, and leaves the network to the worker.
+//!
+//! The order of retreat, so that no commit is lost: the outbox; a spool file in the agent's data folder; a
+//! spool file in the repository's common Git folder. Where the commit cannot even be judged (settings or
+//! rules that do not load), its id is noted instead of its record, and the worker judges it once that is
+//! mended.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use gitops_agent::capture::{CommitId, Repo};
+use gitops_agent::outbox::{NewEntry, Outbox, Urgency, write_spool};
+use gitops_agent::record::Repository;
+use gitops_agent::recorder::{self, Recorded};
+use gitops_agent::{deferred, outbox};
+use gitops_agent::{delivery, detach};
+use jiff::Timestamp;
+
+use super::failure::Failure;
+use super::session::Session;
+use super::{environment, ui, worker};
+
+/// Commits of one push or rewrite that are judged at once; the rest is noted for the worker, so that a
+/// push of years does not wait.
+const AT_ONCE: usize = 64;
+
+/// A commit that the hook was told of.
+struct Announced {
+    id: CommitId,
+    supersedes: Vec<String>,
+}
+
+/// Whether Git calls us, by `argv[0]` (the hook file is a link to the binary) or by the word `hook`; the
+/// hook's name and its arguments.
+pub(super) fn announced(arguments: &[OsString]) -> Option<(String, Vec<OsString>)> {
+    let called = Path::new(arguments.first()?).file_name().and_then(OsStr::to_str).unwrap_or("");
+    // Other hook managers move what they find aside, as `post-commit.legacy` or `.old`, and go on calling it.
+    let called = called.split('.').next().unwrap_or("");
+    if gitops_agent::install::HOOKS.contains(&called) {
+        return Some((called.to_owned(), arguments.get(1..)?.to_vec()));
+    }
+    if arguments.get(1)? != "hook" {
+        return None;
+    }
+    let name = arguments.get(2)?.to_str()?;
+    (!name.starts_with('-')).then(|| (name.to_owned(), arguments[3..].to_vec()))
+}
+
+/// Runs a hook and ends the process with 0, whatever happens.
+#[expect(clippy::exit, reason = "the one place where a hook ends")]
+pub(super) fn run(name: &str, arguments: Vec<OsString>) -> ! {
+    // A panic would print a page and, in pre-push, stop the push.
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = std::panic::catch_unwind(|| capture(name, &arguments));
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => ui::error(&format!("gitops-agent: {}", failure.line())),
+        Err(_) => ui::error(
+            "gitops-agent: internal error; the commit is not affected, `gitops-agent verify` will name it",
+        ),
+    }
+    // Nothing is left to be written: unwinding the repository and the database would only cost time.
+    std::process::exit(0)
+}
+
+fn capture(name: &str, arguments: &[OsString]) -> Result<(), Failure> {
+    if environment::switched_off() || !gitops_agent::install::HOOKS.contains(&name) {
+        return Ok(());
+    }
+    let repo = Repo::open_from_env()?;
+    let commits = commits(&repo, name, arguments)?;
+    if commits.is_empty() {
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    match record(&repo, name, &commits, now) {
+        Ok(()) => Ok(()),
+        Err(failure) => {
+            note(&repo, name, &commits, now)?;
+            let line = failure.line();
+            Err(Failure::new(
+                0,
+                format!("{line} (the commit is noted and will be recorded once this is mended)"),
+            ))
+        }
+    }
+}
+
+/// What the hook announces; empty where it announces nothing that was made here.
+fn commits(repo: &Repo, name: &str, arguments: &[OsString]) -> Result<Vec<Announced>, Failure> {
+    let head = || -> Result<Vec<Announced>, Failure> {
+        let head = repo.head()?.map(|id| Announced { id, supersedes: Vec::new() });
+        Ok(head.into_iter().collect())
+    };
+    match name {
+        "post-commit" | "post-applypatch" => head(),
+        // `1` is a squash, whose commit is still to come; a fast-forward brings other people's commits.
+        "post-merge" if arguments.first().is_some_and(|flag| flag == "1") => Ok(Vec::new()),
+        "post-merge" => {
+            let forward = repo.last_reflog_message().is_some_and(|message| message.ends_with("Fast-forward"));
+            if forward { Ok(Vec::new()) } else { head() }
+        }
+        "post-rewrite" => Ok(rewritten(&stdin()?)),
+        "pre-push" => unpublished(repo, arguments.first().map(OsString::as_os_str), &stdin()?),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Standard input, at most 16 MiB: a rewrite of 150 000 commits.
+fn stdin() -> Result<String, Failure> {
+    let mut text = Vec::new();
+    std::io::stdin().lock().take(16 << 20).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// `old new [extra]` a line; several old commits can become one (squash).
+fn rewritten(lines: &str) -> Vec<Announced> {
+    let mut commits: Vec<Announced> = Vec::new();
+    for line in lines.lines() {
+        let mut words = line.split(' ');
+        let (Some(old), Some(new)) = (words.next(), words.next().and_then(CommitId::from_hex)) else {
+            continue;
+        };
+        match commits.iter_mut().find(|commit| commit.id == new) {
+            Some(commit) => commit.supersedes.push(old.to_owned()),
+            None => commits.push(Announced { id: new, supersedes: vec![old.to_owned()] }),
+        }
+    }
+    commits
+}
+
+/// `local-ref local-id remote-ref remote-id` a line: what the push is about to send.
+fn unpublished(repo: &Repo, remote: Option<&OsStr>, lines: &str) -> Result<Vec<Announced>, Failure> {
+    let remote = remote.map(OsStr::to_string_lossy).unwrap_or_default();
+    let tips: Vec<CommitId> = lines
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|id| id.bytes().any(|byte| byte != b'0'))
+        .filter_map(CommitId::from_hex)
+        .collect();
+    let found = repo.unpublished(&tips, &remote)?;
+    Ok(found.ids.into_iter().map(|id| Announced { id, supersedes: Vec::new() }).collect())
+}
+
+fn record(repo: &Repo, name: &str, commits: &[Announced], now: Timestamp) -> Result<(), Failure> {
+    let session = Session::of_repo(repo, None)?;
+    if !session.settings.enabled.value {
+        return Ok(());
+    }
+    let rules = session.rules()?;
+    let data = session.paths().ok().map(|paths| paths.data().to_owned());
+    let mut outbox = data.as_deref().map(Outbox::open_for_hook).and_then(Result::ok);
+    let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
+    let repository = named(repo, outbox.as_ref(), place);
+    let recorder = session.recorder_of(repository, &rules);
+
+    let unknown = unknown(outbox.as_ref(), &session, &recorder.judgement(), name, commits);
+    let (now_judged, later) = unknown.split_at(unknown.len().min(AT_ONCE));
+    let mut records = Vec::with_capacity(now_judged.len());
+    for commit in now_judged {
+        let made = recorder.record(repo, &commit.id, name, commit.supersedes.clone(), now);
+        records.push(made?);
+    }
+    let destination = &session.settings.destination.value;
+    let entries: Vec<NewEntry<'_>> =
+        records.iter().map(|made| entry(made, &session, destination, place)).collect();
+    let queued = outbox.as_mut().is_some_and(|outbox| outbox.enqueue(&entries, now).is_ok());
+    if !queued {
+        for entry in &entries {
+            spool(data.as_deref(), repo.common_dir(), |folder| write_spool(folder, entry, now))?;
+        }
+    }
+    if !later.is_empty() {
+        note(repo, name, later, now)?;
+    }
+    if let Some(data) = &data {
+        start_worker(data, outbox.as_ref().filter(|_| queued && later.is_empty()), now);
+    }
+    Ok(())
+}
+
+/// The record as the outbox wants it.
+pub(super) fn entry<'a>(
+    made: &'a Recorded,
+    session: &'a Session,
+    destination: &'a gitops_agent::destination::Destination,
+    place: &'a Path,
+) -> NewEntry<'a> {
+    NewEntry {
+        tenant: &made.record.tenant_id,
+        date: &made.record.commit_date,
+        id: &made.record.id,
+        destination,
+        digest: &made.record.digest,
+        judgement: &made.judgement,
+        body: &made.json,
+        urgency: if made.record.source == "backfill" { Urgency::History } else { Urgency::Live },
+        repository: place,
+        hold: session.settings.hold(),
+    }
+}
+
+/// The repository's name, with the id that the outbox knows where there is no remote: walking to the root
+/// commits costs milliseconds that a hook has not got.
+fn named(repo: &Repo, outbox: Option<&Outbox>, place: &Path) -> Repository {
+    let known = || {
+        let rows = outbox?.repositories().ok()?;
+        rows.into_iter().find(|row| row.path == place).map(|row| row.id).filter(|id| !id.is_empty())
+    };
+    recorder::repository(repo, known)
+}
+
+/// Of a push, the commits that are not recorded yet; of the other hooks all, since a rewrite adds to the
+/// record that `post-commit` made.
+fn unknown<'a>(
+    outbox: Option<&Outbox>,
+    session: &Session,
+    judgement: &str,
+    name: &str,
+    commits: &'a [Announced],
+) -> Vec<&'a Announced> {
+    let known = match (name, outbox) {
+        ("pre-push", Some(outbox)) => outbox
+            .known(&session.settings.tenant.value, &session.settings.destination.value, Some(judgement))
+            .unwrap_or_default(),
+        _ => std::collections::HashSet::new(),
+    };
+    commits.iter().filter(|commit| !known.contains(&commit.id.hex())).collect()
+}
+
+/// Writes into the first of the spool folders that can be written.
+fn spool<E>(
+    data: Option<&Path>,
+    common_dir: &Path,
+    write: impl Fn(&Path) -> Result<(), E>,
+) -> Result<(), Failure>
+where
+    Failure: From<E>,
+{
+    let first = data.map(|data| write(&outbox::spool_in(data)));
+    match first {
+        Some(Ok(())) => Ok(()),
+        _ => Ok(write(&outbox::spool_in(&common_dir.join("gitops-agent")))?),
+    }
+}
+
+/// Notes commits that could not be judged now.
+fn note<'a>(
+    repo: &Repo,
+    source: &str,
+    commits: impl IntoIterator<Item = &'a (impl AsRef<Announced> + 'a)>,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let noted = deferred::Note {
+        git_dir: repo.git_dir().to_owned(),
+        source: source.to_owned(),
+        branch: repo.branch(),
+        commits: commits
+            .into_iter()
+            .map(AsRef::as_ref)
+            .map(|commit| deferred::Commit { id: commit.id.hex(), supersedes: commit.supersedes.clone() })
+            .collect(),
+        noted_at: now,
+    };
+    let data: Option<PathBuf> = environment::paths().map(|paths| paths.data().to_owned());
+    spool(data.as_deref(), repo.common_dir(), |folder| deferred::write(folder, &noted))
+}
+
+impl AsRef<Announced> for Announced {
+    fn as_ref(&self) -> &Announced {
+        self
+    }
+}
+
+/// Starts the worker, unless one is at work already or there is nothing to do yet. Without a worker the
+/// record waits for the next hook or for `flush`.
+/// `outbox` is `None` where something was spooled.
+fn start_worker(data: &Path, outbox: Option<&Outbox>, now: Timestamp) {
+    if let (Ok(Some(lock)), Ok(exe)) = (delivery::claim(data, outbox, now), std::env::current_exe()) {
+        let _ = detach::spawn_worker(&exe, &[worker::NAME], lock.into_file());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_with_a_hooks_name_and_the_word_hook_announce() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let (name, rest) = announced(&words("/repo/.git/hooks/post-rewrite amend")).expect("a hook");
+        assert_eq!((name.as_str(), rest), ("post-rewrite", words("amend")));
+        let (name, _) = announced(&words(".git/hooks/post-commit.legacy")).expect("a hook");
+        assert_eq!(name, "post-commit");
+        let (name, rest) = announced(&words("gitops-agent hook pre-push origin url")).expect("a hook");
+        assert_eq!((name.as_str(), rest), ("pre-push", words("origin url")));
+        assert!(announced(&words("gitops-agent status")).is_none());
+        assert!(announced(&words("gitops-agent hook --help")).is_none());
+    }
+
+    #[test]
+    fn a_squash_supersedes_all_that_it_took_in() {
+        let (a, b, new) = ("a".repeat(40), "b".repeat(40), "c".repeat(40));
+        let commits = rewritten(&format!("{a} {new}\n{b} {new}\nnonsense\n"));
+        assert_eq!(commits.len(), 1);
+        assert_eq!(commits[0].supersedes, [a, b]);
+    }
+}

@@ -1,0 +1,84 @@
+//! `rules list` and `rules check`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::failure::{Failure, NO};
+use super::session::Session;
+use super::ui::Ui;
+
+/// The loaded rules: list them, test them.
+#[derive(clap::Args, Debug)]
+pub(super) struct RulesArgs {
+    #[command(subcommand)]
+    command: RulesCommand,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum RulesCommand {
+    /// What each rule means.
+    List(Options),
+    /// Run each rule's examples; exits 1 when one fails.
+    Check(Options),
+}
+
+#[derive(clap::Args, Debug)]
+struct Options {
+    /// A folder of further rule packs.
+    #[arg(long, value_name = "DIR")]
+    rules: Option<PathBuf>,
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &RulesArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    match &args.command {
+        RulesCommand::List(options) => list(options, ui),
+        RulesCommand::Check(options) => check(options, ui),
+    }
+}
+
+fn list(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let rules = Session::here(options.rules.clone())?.rules()?;
+    if options.json {
+        let all: Vec<_> = rules.rules().collect();
+        ui.json(&json!({ "digest": rules.digest(), "packs": rules.packs(), "rules": all }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = rules
+        .rules()
+        .map(|rule| {
+            let tags: Vec<&str> = rule.tags.keys().map(String::as_str).collect();
+            vec![
+                rule.id.clone(),
+                rule.severity.to_string(),
+                rule.weight.to_string(),
+                tags.join(" "),
+                rule.title.clone(),
+            ]
+        })
+        .collect();
+    ui.table(&["rule", "severity", "weight", "tags", "title"], rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let report = Session::here(options.rules.clone())?.rules()?.check();
+    if options.json {
+        ui.json(&report)?;
+    } else {
+        for failure in &report.failures {
+            ui.line(format!("FAIL {} {:?}: {}", failure.rule, failure.test, failure.message))?;
+        }
+        ui.line(format!(
+            "{} rules, {} examples, {} failed",
+            report.rules,
+            report.tests,
+            report.failures.len()
+        ))?;
+    }
+    Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}

@@ -1,0 +1,216 @@
+//! `status`: what is queued, held, refused and delivered; from the disk alone, without a network or a
+//! daemon.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use gitops_agent::capture::Repo;
+use gitops_agent::install::{Git, HookState, hook_report};
+use gitops_agent::outbox::{Circuit, DestinationStats, Outbox, Stats};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::failure::{Failure, NO};
+use super::session::Session;
+use super::ui::Ui;
+
+/// What is queued, held, refused and delivered; works offline.
+#[derive(clap::Args, Debug)]
+pub(super) struct StatusArgs {
+    /// For programs.
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 unless everything is in order.
+    #[arg(long)]
+    check: bool,
+}
+
+/// A pending record older than this is worth a look: the worker runs with every commit.
+const STALE_SECONDS: u64 = 3600;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Health {
+    Ok,
+    Degraded,
+    Failing,
+}
+
+/// A repository that is known to the outbox.
+#[derive(Debug, Serialize)]
+struct Repository {
+    path: String,
+    hook: &'static str,
+    recorded: u64,
+    /// Commits of the current branch that have no record of this tenant and destination.
+    uncaptured: usize,
+}
+
+pub(super) fn run(args: &StatusArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let session = Session::here(None)?;
+    let outbox = session.outbox()?;
+    let now = Timestamp::now();
+    let stats = outbox.stats(now)?;
+    let here = stats.destinations.iter().find(|row| row.destination == session.settings.destination.value);
+    let repositories = repositories(&outbox)?;
+    let health = health(&stats, here, &repositories, outbox.notice().is_some());
+    if args.json {
+        ui.json(&document(&session, &stats, here, &repositories, health))?;
+    } else {
+        print(&session, &stats, here, &repositories, health, ui)?;
+    }
+    if let Some(notice) = outbox.notice() {
+        ui.note(notice.to_string());
+    }
+    Ok(if args.check && health != Health::Ok { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+}
+
+fn repositories(outbox: &Outbox) -> Result<Vec<Repository>, Failure> {
+    outbox
+        .repositories()?
+        .into_iter()
+        .map(|row| {
+            // A repository that is gone has no hook in force.
+            let state = hook_report(&Git::new(&row.path)).map_or(HookState::Missing, |report| report.state);
+            Ok(Repository {
+                hook: state.name(),
+                uncaptured: uncaptured(outbox, &row.path),
+                path: row.path.to_string_lossy().into_owned(),
+                recorded: row.recorded,
+            })
+        })
+        .collect()
+}
+
+/// Commits of HEAD's history without a record; 0 where the repository cannot be read any more, which
+/// `hook` shows as missing.
+fn uncaptured(outbox: &Outbox, path: &Path) -> usize {
+    let count = || -> Result<usize, Failure> {
+        let repo = Repo::open(path)?;
+        let session = Session::of_repo(&repo, None)?;
+        let settings = &session.settings;
+        let recorded = outbox.known(&settings.tenant.value, &settings.destination.value, None)?;
+        let history = repo.resolve(&[], None, None)?;
+        Ok(history.iter().filter(|id| !recorded.contains(&id.hex())).count())
+    };
+    count().unwrap_or(0)
+}
+
+fn health(
+    stats: &Stats,
+    here: Option<&DestinationStats>,
+    repositories: &[Repository],
+    damaged: bool,
+) -> Health {
+    let circuit = here.is_some_and(|here| here.circuit != Circuit::Closed);
+    if stats.held > 0 || damaged || circuit {
+        return Health::Failing;
+    }
+    let stale = stats.oldest_pending_seconds.is_some_and(|age| age > STALE_SECONDS);
+    let uncovered = repositories.iter().any(|row| row.hook != "active");
+    if stats.refused > 0 || stale || uncovered { Health::Degraded } else { Health::Ok }
+}
+
+fn document(
+    session: &Session,
+    stats: &Stats,
+    here: Option<&DestinationStats>,
+    repositories: &[Repository],
+    health: Health,
+) -> Value {
+    let place = &session.settings.destination.value;
+    json!({
+        "schemaVersion": 1,
+        "tenant": session.settings.tenant.value,
+        "outbox": {
+            "pending": stats.pending,
+            "held": stats.held,
+            "refused": stats.refused,
+            "discarded": stats.discarded,
+            "oldestPendingSeconds": stats.oldest_pending_seconds,
+            "bytes": stats.bytes,
+        },
+        "store": {
+            "kind": place.kind(),
+            "endpoint": place.endpoint(),
+            "lastSuccess": here.and_then(|here| here.last_success),
+            "lastError": here.and_then(|here| here.last_error.as_ref()),
+            "nextAttempt": here.and_then(|here| here.next_attempt),
+            "circuit": here.map_or(Circuit::Closed, |here| here.circuit),
+        },
+        "delivered": {
+            "total": stats.delivered,
+            "requestUnits": stats.request_units,
+            "latencyMs": stats.latency_ms.map_or(json!({ "p50": null, "p99": null }), |latency| json!(latency)),
+        },
+        "destinations": stats.destinations,
+        "repositories": repositories,
+        "health": health,
+    })
+}
+
+fn print(
+    session: &Session,
+    stats: &Stats,
+    here: Option<&DestinationStats>,
+    repositories: &[Repository],
+    health: Health,
+    ui: &mut Ui,
+) -> Result<(), Failure> {
+    let settings = &session.settings;
+    ui.line(format!("tenant {}, {}: {}", settings.tenant.value, settings.destination.value, name(health)))?;
+    let age = stats.oldest_pending_seconds.map_or_else(String::new, |age| format!(" (oldest {age} s)"));
+    ui.line(format!(
+        "outbox: {} pending{age}, {} held, {} refused, {} delivered, {} discarded, {:.1} MB",
+        stats.pending,
+        stats.held,
+        stats.refused,
+        stats.delivered,
+        stats.discarded,
+        mega(stats.bytes)
+    ))?;
+    if let Some(here) = here {
+        if let Some(success) = here.last_success {
+            ui.line(format!("last delivery: {success}, {:.1} RU in all", here.request_units))?;
+        }
+        if let Some(error) = &here.last_error {
+            ui.line(format!("last error: {} at {}: {}", error.kind, error.at, error.message))?;
+        }
+        if let Some(next) = here.next_attempt {
+            ui.line(format!("next attempt: {next}"))?;
+        }
+    }
+    if let Some(hold) = settings.hold() {
+        ui.line(format!("records are held: {hold}"))?;
+    } else if stats.held > 0 {
+        ui.line(
+            "next: `gitops-agent store check` finds what denies access, `gitops-agent flush` tries again",
+        )?;
+    }
+    if stats.refused > 0 {
+        ui.line("next: `gitops-agent outbox list --state refused` shows what the store will not take")?;
+    }
+    let rows = repositories
+        .iter()
+        .map(|row| {
+            vec![row.path.clone(), row.hook.to_owned(), row.recorded.to_string(), row.uncaptured.to_string()]
+        })
+        .collect();
+    ui.table(&["repository", "hook", "recorded", "not recorded"], rows)?;
+    Ok(())
+}
+
+fn name(health: Health) -> &'static str {
+    match health {
+        Health::Ok => "ok",
+        Health::Degraded => "degraded",
+        Health::Failing => "failing",
+    }
+}
+
+/// Bytes in megabytes, for people.
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn mega(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
