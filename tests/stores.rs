@@ -17,6 +17,7 @@ use azure_data_cosmos::models::{ContainerProperties, PartitionKeyDefinition};
 use azure_data_cosmos::{AccountReference, CosmosClient, RoutingStrategy};
 use emulator::{Emulator, KEY};
 use gitops_agent::store::cosmos::CosmosStore;
+use gitops_agent::store::local::LocalStore;
 use gitops_agent::store::{CheckItem, ErrorClass, Query, Store, StoreError};
 use suite::{document, key};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,6 +33,13 @@ async fn cosmos() -> Fixture {
     let store = Arc::new(emulator.store());
     store.init().await.unwrap();
     Fixture { store, _keep: Box::new(emulator) }
+}
+
+async fn local() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(LocalStore::open(folder.path()).unwrap());
+    store.init().await.unwrap();
+    Fixture { store, _keep: Box::new(folder) }
 }
 
 /// The whole suite for one kind of store: a further one is one line.
@@ -65,6 +73,7 @@ macro_rules! suite {
 }
 
 suite!(cosmos);
+suite!(local);
 
 fn faults(items: &[CheckItem]) -> Vec<&'static str> {
     items.iter().filter(|item| !item.ok).map(|item| item.name).collect()

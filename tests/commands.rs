@@ -1,0 +1,173 @@
+//! The outside: exit codes, messages with the next step, and what is never printed.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod world;
+
+use world::{EMULATOR_KEY, World};
+
+#[test]
+fn wrong_usage_settings_and_repositories_end_with_2_and_say_what_to_do() {
+    let world = World::new();
+    world.commit("a.txt", "one\n", "One");
+    let nowhere = world.root().join("nowhere");
+    std::fs::create_dir(&nowhere).unwrap();
+    let nowhere = nowhere.to_str().unwrap();
+    let cases: &[(&[&str], &str)] = &[
+        (&["explain", "no-such-revision"], "no-such-revision"),
+        (&["backfill", "v1..v2"], "v1"),
+        (&["backfill", "--repo", nowhere], "repository"),
+        (&["verify", "--repo", nowhere], "repository"),
+        (&["install", "--repo", nowhere], "repository"),
+        (&["query", "--tenant", "a b"], "1 to 64"),
+        (&["query", "--since", "yesterday"], "2026-07-01"),
+        (&["query", "--min-risk", "7"], "0 to 1"),
+        (&["query", "--commit", "zz"], "hexadecimal"),
+        (&["rules", "check", "--rules", nowhere], "pack.toml"),
+        (&["backfill", "--since", "last week"], "2026-07-01"),
+        (&["frobnicate"], "frobnicate"),
+        (&["outbox", "discard", "1234"], "--yes"),
+    ];
+    for (words, expected) in cases {
+        let (code, message) = world.fails(words);
+        assert_eq!(code, 2, "{words:?}: {message}");
+        assert!(message.contains(expected), "{words:?}: {message}");
+    }
+}
+
+#[test]
+fn a_bad_rule_file_is_named_with_line_and_rule() {
+    let world = World::new();
+    world.commit("a.txt", "one\n", "One");
+    let rules = world.root().join("rules/mine");
+    std::fs::create_dir_all(&rules).unwrap();
+    std::fs::write(
+        rules.join("pack.toml"),
+        "[pack]\nid = 'mine'\nversion = '1.0.0'\nformat = 1\nas_of = '2026-01-01'\nlicence = 'MIT'\nsurprise = 1\n",
+    )
+    .unwrap();
+    let folder = world.root().join("rules");
+    let (code, message) = world.fails(&["explain", "--rules", folder.to_str().unwrap()]);
+    assert_eq!(code, 2, "{message}");
+    assert!(message.contains("pack.toml") && message.contains("surprise"), "{message}");
+    assert!(message.contains('7') || message.contains("line"), "{message}");
+}
+
+#[test]
+fn a_bad_setting_names_value_origin_and_remedy() {
+    let mut world = World::new();
+    world.commit("a.txt", "one\n", "One");
+    std::fs::write(world.home().join("config.toml"), "retention_days = 0\n").unwrap();
+    let (code, message) = world.fails(&["status"]);
+    assert_eq!(code, 2);
+    assert!(message.contains("retention_days") && message.contains("config.toml"), "{message}");
+    assert!(message.contains("next:"), "{message}");
+    std::fs::remove_file(world.home().join("config.toml")).unwrap();
+    world.set("GITOPS_AGENT_TENANT", "a/b");
+    let (code, message) = world.fails(&["backfill"]);
+    assert_eq!(code, 2);
+    assert!(message.contains("GITOPS_AGENT_TENANT"), "{message}");
+}
+
+#[test]
+fn config_show_tells_origins_and_never_the_key() {
+    let mut world = World::with_cosmos("http://127.0.0.1:9", "clinic-a");
+    world.git(&["config", "gitops-agent.class", "device"]);
+    let text = world.ok(&["config", "show", "--origin"]);
+    assert!(text.contains("tenant = clinic-a  # environment (GITOPS_AGENT_TENANT)"), "{text}");
+    assert!(text.contains("class = device  # git config"), "{text}");
+    assert!(text.contains("retention_days = 2557  # built-in"), "{text}");
+    assert!(!text.contains(EMULATOR_KEY), "{text}");
+    // Not even where it is wrong.
+    world.set("COSMOS_KEY", "bm90LXRoZS1rZXk=");
+    for words in [&["store", "check"][..], &["flush"], &["-vv", "query"]] {
+        let output = world.output(words);
+        let all = [output.stdout, output.stderr].concat();
+        assert!(!String::from_utf8_lossy(&all).contains("bm90LXRoZS1rZXk"), "{words:?}");
+    }
+}
+
+#[test]
+fn version_names_the_rules() {
+    let world = World::bare();
+    let text = world.ok(&["--version"]);
+    assert!(text.starts_with(concat!("gitops-agent ", env!("CARGO_PKG_VERSION"), " (rules ")), "{text}");
+}
+
+#[test]
+fn control_characters_of_a_commit_do_not_reach_the_terminal() {
+    let world = World::new();
+    world.commit("a\u{1b}[31mred.txt", "one\n", "Red \u{1b}[2J and \u{7} bell");
+    world.ok(&["backfill"]);
+    for words in [&["explain"][..], &["query"], &["query", "--format", "csv"]] {
+        let text = world.ok(words);
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{words:?}: {text:?}");
+    }
+}
+
+#[test]
+fn every_format_of_query_has_the_same_commits() {
+    let world = World::new();
+    world.history(5);
+    world.ok(&["backfill"]);
+    let table = world.ok(&["query"]);
+    assert_eq!(table.lines().count(), 6, "{table}");
+    let json = world.json(&["query", "--format", "json"]);
+    assert_eq!(json.as_array().unwrap().len(), 5);
+    let csv = world.ok(&["query", "--format", "csv"]);
+    assert_eq!(csv.lines().count(), 6);
+    assert_eq!(world.ok(&["query", "--format", "ndjson", "--limit", "2"]).lines().count(), 2);
+    let id = world.git(&["rev-parse", "HEAD"]);
+    let one = world.json(&["query", "--commit", &id[..8], "--format", "json"]);
+    assert_eq!(one[0]["id"], id);
+    assert_eq!(
+        world.json(&["query", "--tenant", "somebody-else", "--format", "json"]),
+        serde_json::json!([])
+    );
+}
+
+#[test]
+fn rules_can_be_listed_and_checked() {
+    let world = World::bare();
+    assert!(world.ok(&["rules", "list"]).lines().count() > 20);
+    let report = world.json(&["rules", "check", "--json"]);
+    assert_eq!(report["failures"], serde_json::json!([]));
+}
+
+#[test]
+fn completions_and_manual_pages_are_made_from_the_parser() {
+    let world = World::bare();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(world.ok(&["completions", shell]).contains("backfill"), "{shell}");
+    }
+    assert!(world.ok(&["man"]).contains(".TH gitops-agent"));
+    let pages = world.root().join("man");
+    world.ok(&["man", "--out", pages.to_str().unwrap()]);
+    assert!(pages.join("gitops-agent-backfill.1").is_file());
+}
+
+#[test]
+fn help_has_every_command_of_the_contract() {
+    let world = World::bare();
+    let help = world.ok(&["--help"]);
+    for command in [
+        "hook",
+        "install",
+        "uninstall",
+        "backfill",
+        "status",
+        "flush",
+        "explain",
+        "query",
+        "outbox",
+        "rules",
+        "verify",
+        "store",
+        "config",
+        "completions",
+        "man",
+    ] {
+        assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command}: {help}");
+        world.ok(&[command, "--help"]);
+    }
+}
