@@ -25,6 +25,11 @@ impl<'a> Moves<'a> {
     /// Whether a line of the added (else removed) side stands on the other side as well.
     pub(super) fn moved(&self, line: &[u8], added: bool) -> bool {
         let counts = self.counts.get_or_init(|| {
+            let one_sided = self.files.iter().all(|file| file.text.removed.is_empty())
+                || self.files.iter().all(|file| file.text.added.is_empty());
+            if one_sided {
+                return HashMap::default();
+            }
             let mut counts: HashMap<u64, [u32; 2], BuildHasherDefault<Ready>> = HashMap::default();
             for file in self.files {
                 for (side, text) in [(0, &file.text.added), (1, &file.text.removed)] {
@@ -35,14 +40,19 @@ impl<'a> Moves<'a> {
             }
             counts
         });
-        let [plus, minus] = counts.get(&fingerprint(line)).copied().unwrap_or_default();
+        let Some(&[plus, minus]) = counts.get(&fingerprint(line)) else { return false };
         if added { minus >= plus } else { plus >= minus }
     }
 }
 
-/// FNV-1a over the bytes that are not white space. Lives no longer than the judgement.
+/// FNV-1a over the bytes that are not white space, up to a comment at the end. Lives no longer than the
+/// judgement.
 fn fingerprint(line: &[u8]) -> u64 {
-    line.iter()
+    let code = memchr::memmem::find_iter(line, b"//")
+        .find(|at| at.checked_sub(1).is_some_and(|before| line[before].is_ascii_whitespace()))
+        .map_or(line, |at| &line[..at]);
+    let code = if code.trim_ascii().is_empty() { line } else { code };
+    code.iter()
         .filter(|byte| !byte.is_ascii_whitespace())
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

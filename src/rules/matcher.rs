@@ -11,19 +11,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::index::Index;
 use super::lines::{Hits, Moves};
 use super::literals::Literals;
-use super::rule::{Class, Status};
+use super::rule::{Class, Severity, Status};
 use super::selection::{Commit, Compiled, Found};
 use super::{Allowed, Finding, Side, Verdict};
-use crate::facts::{ChangedFile, CommitFacts};
+use crate::facts::{ChangedFile, CommitFacts, SideText};
 
 /// Findings of one commit beyond this are left out, the least important first; tags and points count all.
 const FINDINGS_LIMIT: usize = 200;
 /// The sum of a commit's points.
 const POINTS_LIMIT: f64 = 100.0;
+/// What rules of low and medium severity can give together: many small signs in one commit are common, and
+/// do not make it as grave as one removed safeguard.
+const MINOR_LIMIT: f64 = 25.0;
 /// What the message alone can give.
 const MESSAGE_LIMIT: f64 = 5.0;
 /// Further files that count a tenth each.
 const FURTHER_FILES: usize = 3;
+
+/// Per rule, where it holds.
+type Hitlist<'a> = BTreeMap<u16, Vec<(Option<&'a ChangedFile>, Found)>>;
 
 /// All rules, ready to be asked.
 pub(super) struct Engine {
@@ -43,6 +49,13 @@ pub(super) struct FileView<'a> {
     pub(super) added: Hits,
     pub(super) removed: Hits,
     pub(super) literals: &'a Literals,
+}
+
+impl FileView<'_> {
+    /// The added side, else the removed one.
+    pub(super) fn side(&self, added: bool) -> (&SideText, &Hits) {
+        if added { (&self.file.text.added, &self.added) } else { (&self.file.text.removed, &self.removed) }
+    }
 }
 
 impl Engine {
@@ -67,24 +80,27 @@ impl Engine {
     /// Judges a commit.
     pub(super) fn judge(&self, facts: &CommitFacts, class: Class) -> Verdict {
         let files = facts.judged();
-        let commit = Commit { facts, class, moves: Moves::new(files) };
-        let mut found: BTreeMap<u16, Vec<(Option<&ChangedFile>, Found)>> = BTreeMap::new();
+        let views: Vec<FileView<'_>> = files
+            .iter()
+            .map(|file| FileView {
+                file,
+                added: Hits::find(&self.text, &file.text.added),
+                removed: Hits::find(&self.text, &file.text.removed),
+                literals: &self.text,
+            })
+            .collect();
+        let commit = Commit { facts, class, moves: Moves::new(files), views: &views };
+        let mut found: Hitlist<'_> = BTreeMap::new();
         for number in self.woken_by_message(&facts.message) {
             if let Some(hit) = self.rule(number).and_then(|rule| rule.find(&commit, None)) {
                 found.entry(number).or_default().push((None, hit));
             }
         }
         let mut woken = vec![false; self.rules.len()];
-        for file in files {
-            let view = FileView {
-                file,
-                added: Hits::find(&self.text, &file.text.added),
-                removed: Hits::find(&self.text, &file.text.removed),
-                literals: &self.text,
-            };
-            for number in self.woken(&view, &mut woken) {
-                if let Some(hit) = self.rule(number).and_then(|rule| rule.find(&commit, Some(&view))) {
-                    found.entry(number).or_default().push((Some(file), hit));
+        for view in &views {
+            for number in self.woken(view, &mut woken) {
+                if let Some(hit) = self.rule(number).and_then(|rule| rule.find(&commit, Some(view))) {
+                    found.entry(number).or_default().push((Some(view.file), hit));
                 }
             }
         }
@@ -126,14 +142,9 @@ impl Engine {
     }
 
     /// Findings, points and tags from what was found.
-    fn verdict(
-        &self,
-        found: BTreeMap<u16, Vec<(Option<&ChangedFile>, Found)>>,
-        class: Class,
-        time: i64,
-    ) -> Verdict {
+    fn verdict(&self, found: Hitlist<'_>, class: Class, time: i64) -> Verdict {
         let mut verdict = Verdict::default();
-        let mut message_left = MESSAGE_LIMIT;
+        let (mut high, mut minor, mut message_left) = (0.0, 0.0, MESSAGE_LIMIT);
         for (number, hits) in found {
             let Some(rule) = self.rule(number) else { continue };
             let Some(tags) = rule.rule.tags_in(class) else { continue };
@@ -158,7 +169,7 @@ impl Engine {
                     message_left -= points;
                 }
                 let points = (points * 100.0).round() / 100.0;
-                verdict.points += points;
+                *if rule.rule.severity == Severity::High { &mut high } else { &mut minor } += points;
                 let counts = allowed.is_none() && rule.rule.status == Status::Stable;
                 if counts {
                     verdict.tags.extend(tags.keys().map(|tag| (*tag).to_owned()));
@@ -180,7 +191,8 @@ impl Engine {
                 });
             }
         }
-        verdict.points = ((verdict.points * 100.0).round() / 100.0).min(POINTS_LIMIT);
+        let points: f64 = high + minor.min(MINOR_LIMIT);
+        verdict.points = ((points * 100.0).round() / 100.0).min(POINTS_LIMIT);
         verdict.findings.sort_by(|a, b| {
             b.points.total_cmp(&a.points).then_with(|| (&a.rule, &a.path).cmp(&(&b.rule, &b.path)))
         });

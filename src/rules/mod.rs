@@ -18,6 +18,7 @@ mod lines;
 mod literals;
 mod matcher;
 mod pack;
+mod pattern;
 mod rule;
 mod selection;
 mod strict;
@@ -114,7 +115,7 @@ pub struct Finding {
 pub struct Verdict {
     /// By points, then rule, then path; at most 200.
     pub findings: Vec<Finding>,
-    /// The sum of all points, at most 100.
+    /// The points of all findings, those of low and medium severity at most 25 together, at most 100 in all.
     pub points: f64,
     /// The tags of everything in force that was found, also beyond the 200.
     pub tags: BTreeSet<String>,
@@ -190,7 +191,7 @@ impl RuleSet {
         let Self { mut known, mut loaded, .. } = self;
         for folder in pack::pack_folders(dir)? {
             let files = pack::pack_files(&folder)?;
-            let pack = pack::parse_pack(&files, &known, &selection::try_patterns)?;
+            let pack = pack::parse_pack(&files, &known, &pattern::try_patterns)?;
             known.push(pack.known());
             loaded.push(pack);
         }
@@ -298,7 +299,7 @@ mod tests {
             full.iter().map(|rule| &rule.id).collect::<Vec<_>>()
         );
         for rule in full {
-            assert_eq!(selection::try_patterns(rule), Ok(()), "{}", rule.id);
+            assert_eq!(pattern::try_patterns(rule), Ok(()), "{}", rule.id);
         }
         assert!(rules.packs().len() >= 4);
     }

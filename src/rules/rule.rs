@@ -212,7 +212,8 @@ pub struct Selection {
     /// What it looks at.
     #[serde(rename = "in")]
     pub subject: Subject,
-    /// Patterns, one of which must match (bytes, ASCII classes, linear time).
+    /// Patterns, one of which must match (bytes, ASCII classes, linear time). For lines of text none means any
+    /// line that is not blank.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regex: Vec<String>,
     /// Path patterns, one of which must match.
@@ -242,6 +243,11 @@ pub struct Selection {
     /// Looks at lines of code only, not at those that are wholly comment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub code: bool,
+    /// For `net_removed`: holds only where the commit as a whole removes more such lines than it adds, so that a
+    /// safeguard which was reworded or moved with changes is none that is gone. Deleted files do not count:
+    /// what they guarded went with them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fewer: bool,
     /// Component patterns, for `manifest`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub package: Vec<String>,

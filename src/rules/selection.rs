@@ -1,25 +1,24 @@
 //! One rule made ready: its selections asked of one file, its allowances, its points.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::Input;
+use regex_automata::meta::Regex;
 
 use super::lines::{Moves, is_comment, line_of};
 use super::literals::Literals;
 use super::matcher::FileView;
-use super::rule::{Allow, Class, Rule, Selection, Status, Subject, Without};
+use super::pattern::Pattern;
+use super::rule::{self, Allow, Class, Rule, Selection, Subject, Without};
 use super::{Allowed, Side, validators};
-use crate::facts::{ChangedFile, CommitFacts, Person, RepoPath, SideText};
-
-/// Memory of one compiled regular expression, in bytes; a pack whose pattern needs more is refused.
-const REGEX_LIMIT: usize = 1 << 20;
+use crate::facts::{ChangedFile, CommitFacts, Person, RepoPath, SideText, Status};
 
 /// What is the same for all files of a commit.
 pub(super) struct Commit<'a> {
     pub(super) facts: &'a CommitFacts,
     pub(super) class: Class,
     pub(super) moves: Moves<'a>,
+    pub(super) views: &'a [FileView<'a>],
 }
 
 /// A rule that holds for a file, or for the commit.
@@ -47,59 +46,9 @@ pub(super) struct Compiled {
     pub(super) rule: Rule,
     keywords: BTreeMap<String, Vec<u16>>,
     context: BTreeMap<String, Vec<u16>>,
-    patterns: BTreeMap<String, Pattern>,
+    /// By their sources, since selections of one rule often share them.
+    patterns: BTreeMap<Vec<String>, Pattern>,
     allow: Vec<Pattern>,
-}
-
-/// A regular expression that is compiled on first use.
-struct Pattern {
-    source: String,
-    regex: OnceLock<Option<Regex>>,
-}
-
-impl Pattern {
-    fn new(sources: &[String]) -> Self {
-        Self { source: one_of(sources), regex: OnceLock::new() }
-    }
-
-    fn get(&self) -> Option<&Regex> {
-        self.regex.get_or_init(|| compile(&self.source).ok()).as_ref()
-    }
-}
-
-fn one_of(sources: &[String]) -> String {
-    match sources {
-        [one] => one.clone(),
-        _ => sources.iter().map(|source| format!("(?:{source})")).collect::<Vec<_>>().join("|"),
-    }
-}
-
-fn compile(source: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(source).unicode(false).multi_line(true).size_limit(REGEX_LIMIT).build()
-}
-
-/// Tries all patterns of a rule; what is wrong comes back as text.
-pub(super) fn try_patterns(rule: &Rule) -> Result<(), String> {
-    let selections = rule.sel.values().map(|selection| (&selection.regex, &selection.glob, selection.group));
-    let allows = rule.allow.iter().map(|allow| (&allow.regex, &allow.path, None));
-    for (regexes, globs, group) in selections.chain(allows) {
-        for source in regexes {
-            let regex = compile(source)
-                .map_err(|error| format!("regex {source:?}: {}", error.to_string().replace('\n', " ")))?;
-            if group.is_some_and(|group| group >= regex.captures_len()) {
-                return Err(format!("regex {source:?} has no such group"));
-            }
-            if regex.is_match(b"") && !source.contains('$') {
-                return Err(format!("regex {source:?} matches everything"));
-            }
-        }
-        compile(&one_of(regexes))
-            .map_err(|error| format!("the regexes together: {}", error.to_string().replace('\n', " ")))?;
-        for glob in globs {
-            fast_glob::validate(glob).map_err(|error| format!("glob {glob:?}: {error}"))?;
-        }
-    }
-    Ok(())
 }
 
 impl Compiled {
@@ -117,8 +66,8 @@ impl Compiled {
             }),
             patterns: rule
                 .sel
-                .iter()
-                .map(|(name, selection)| (name.clone(), Pattern::new(&selection.regex)))
+                .values()
+                .map(|selection| (selection.regex.clone(), Pattern::new(&selection.regex)))
                 .collect(),
             allow: rule.allow.iter().map(|allow| Pattern::new(&allow.regex)).collect(),
             rule,
@@ -127,7 +76,7 @@ impl Compiled {
 
     /// Asks the rule of a file, or of the commit where there is none.
     pub(super) fn find(&self, commit: &Commit<'_>, view: Option<&FileView<'_>>) -> Option<Found> {
-        if self.rule.status == Status::Deprecated || self.rule.tags_in(commit.class).is_none() {
+        if self.rule.status == rule::Status::Deprecated || self.rule.tags_in(commit.class).is_none() {
             return None;
         }
         let when = &self.rule.when;
@@ -152,7 +101,7 @@ impl Compiled {
             .map(|(_, points)| points)
             .sum();
         let factor = held.iter().map(|held| held.factor).fold(1.0, f64::min);
-        let weight = if self.rule.status == Status::Stable { self.rule.weight + boost } else { 0.0 };
+        let weight = if self.rule.status == rule::Status::Stable { self.rule.weight + boost } else { 0.0 };
         // What says most: a line, then the message, then the path.
         let rank = |held: &Held| match held.side {
             Side::Added | Side::Removed => 0,
@@ -178,7 +127,7 @@ impl Compiled {
 
     fn holds(&self, name: &str, commit: &Commit<'_>, view: Option<&FileView<'_>>) -> Option<Held> {
         let selection = self.rule.sel.get(name)?;
-        let pattern = self.patterns.get(name)?;
+        let pattern = self.patterns.get(&selection.regex)?;
         let facts = commit.facts;
         let once = |side, holds: bool| {
             holds.then_some(Held { side, line: None, count: 1, factor: 1.0, lines: Vec::new() })
@@ -244,60 +193,74 @@ impl Compiled {
     ) -> Option<Held> {
         let added = matches!(selection.subject, Subject::Added | Subject::NetAdded);
         let net = matches!(selection.subject, Subject::NetAdded | Subject::NetRemoved);
-        let (side, hits) = if added {
-            (&view.file.text.added, &view.added)
-        } else {
-            (&view.file.text.removed, &view.removed)
-        };
-        let keywords = self.keywords.get(name)?;
+        let (side, _) = view.side(added);
+        let mut hits = self.hits(name, selection, pattern, view, added)?;
+        if net {
+            hits.retain(|(index, _)| !commit.moves.moved(line_of(side, *index), added));
+        }
+        let count = u32::try_from(hits.len()).unwrap_or(u32::MAX);
+        if count < selection.min_count.unwrap_or(1) {
+            return None;
+        }
+        if selection.fewer {
+            let all = |added| -> usize {
+                let hits = commit.views.iter().filter(|view| view.file.status != Status::Deleted);
+                hits.filter_map(|view| self.hits(name, selection, pattern, view, added))
+                    .map(|hits| hits.len())
+                    .sum()
+            };
+            if view.file.status == Status::Deleted || all(false) <= all(true) {
+                return None;
+            }
+        }
+        let factor = hits.iter().map(|(_, worth)| *worth).fold(0.0, f64::max);
+        let lines: Vec<usize> = hits.into_iter().map(|(index, _)| index).collect();
+        let line = lines.first().and_then(|index| side.lines.get(*index)).map(|line| line.number);
+        Some(Held { side: if added { Side::Added } else { Side::Removed }, line, count, factor, lines })
+    }
+
+    /// The lines of one side that match, with what each is worth; none where nothing can.
+    fn hits(
+        &self,
+        name: &str,
+        selection: &Selection,
+        pattern: &Pattern,
+        view: &FileView<'_>,
+        added: bool,
+    ) -> Option<Vec<(usize, f64)>> {
+        let (side, hits) = view.side(added);
         let near = selection
             .context
             .as_ref()
             .map(|context| (context, hits.word_lines(&self.context[name], view.literals, &side.text)));
+        let gated = !self.rule.keywords_of(selection).is_empty();
         let candidates = match &near {
-            _ if !self.rule.keywords_of(selection).is_empty() => Candidates::Lines(hits.lines(keywords)),
+            _ if gated => Some(hits.lines(self.keywords.get(name)?)),
             Some((context, words)) if context.without == Without::Drop => {
-                Candidates::Lines(lines_near(side, words, context.lines))
+                Some(lines_near(side, words, context.lines))
             }
-            _ => Candidates::All,
+            _ => None,
         };
-        if side.is_empty() || matches!(&candidates, Candidates::Lines(lines) if lines.is_empty()) {
+        if side.is_empty() || candidates.as_ref().is_some_and(Vec::is_empty) {
             return None;
         }
-        let regex = pattern.get()?;
+        let regex = if selection.regex.is_empty() { None } else { Some(pattern.get()?) };
+        let worth = |index: usize| match &near {
+            Some((context, words)) if !is_near(side, words, index, context.lines) => match context.without {
+                Without::Drop => None,
+                Without::Divided(number) => Some(1.0 / number),
+            },
+            _ => Some(1.0),
+        };
         let mut found = Vec::new();
-        let mut factor: f64 = 0.0;
-        candidates.each(side, regex, |index, line| {
-            if (selection.code && is_comment(line))
-                || !line_matches(regex, selection, line)
-                || (net && commit.moves.moved(line, added))
-            {
-                return;
+        each_candidate(candidates, side, regex, |index, line| {
+            let wanted = !(selection.code && is_comment(line))
+                && regex.map_or(!line.trim_ascii().is_empty(), |regex| line_matches(regex, selection, line));
+            if wanted && let Some(worth) = worth(index) {
+                found.push((index, worth));
             }
-            let worth = match &near {
-                Some((context, words)) if !is_near(side, words, index, context.lines) => {
-                    match context.without {
-                        Without::Drop => return,
-                        Without::Divided(number) => 1.0 / number,
-                    }
-                }
-                _ => 1.0,
-            };
-            factor = factor.max(worth);
-            found.push(index);
         });
-        let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        if count < selection.min_count.unwrap_or(1) {
-            return None;
-        }
-        let line = found.first().and_then(|index| side.lines.get(*index)).map(|line| line.number);
-        Some(Held {
-            side: if added { Side::Added } else { Side::Removed },
-            line,
-            count,
-            factor,
-            lines: found,
-        })
+        Some(found)
     }
 
     /// The allowance that covers every hit of a finding, if it has not run out on the commit's day.
@@ -323,39 +286,35 @@ impl Compiled {
     }
 }
 
-/// The lines that a regular expression has to be tried on.
-enum Candidates {
-    All,
-    Lines(Vec<usize>),
-}
-
-impl Candidates {
-    fn each(&self, side: &SideText, regex: &Regex, mut line: impl FnMut(usize, &[u8])) {
-        match self {
-            Self::Lines(indices) => {
-                for index in indices {
-                    line(*index, line_of(side, *index));
-                }
-            }
-            // One search over the whole side finds the few lines that are worth a look of their own.
-            Self::All => {
-                let mut from = 0;
-                while let Some(hit) =
-                    (from < side.text.len()).then(|| regex.find_at(&side.text, from)).flatten()
-                {
-                    let index = side
-                        .lines
-                        .partition_point(|line| line.offset as usize <= hit.start())
-                        .saturating_sub(1);
-                    line(index, line_of(side, index));
-                    match side.lines.get(index + 1) {
-                        Some(next) => from = next.offset as usize,
-                        None => break,
-                    }
-                }
-            }
+/// Calls `line` with the lines of `candidates`, else with all that `regex` may match.
+fn each_candidate(
+    candidates: Option<Vec<usize>>,
+    side: &SideText,
+    regex: Option<&Regex>,
+    mut line: impl FnMut(usize, &[u8]),
+) {
+    let every = || (0..side.lines.len()).collect();
+    if let Some(indices) = candidates.or_else(|| regex.is_none().then(every)) {
+        for index in indices {
+            line(index, line_of(side, index));
+        }
+        return;
+    }
+    // One search over the whole side finds the few lines that are worth a look of their own.
+    let mut from = 0;
+    while let Some(hit) = regex.and_then(|regex| regex.find(Input::new(&side.text).range(from..))) {
+        let index = index_at(side, hit.start());
+        line(index, line_of(side, index));
+        match side.lines.get(index + 1) {
+            Some(next) => from = next.offset as usize,
+            None => break,
         }
     }
+}
+
+/// The index of the line that holds an offset.
+fn index_at(side: &SideText, offset: usize) -> usize {
+    side.lines.partition_point(|line| line.offset as usize <= offset).saturating_sub(1)
 }
 
 fn line_matches(regex: &Regex, selection: &Selection, line: &[u8]) -> bool {
@@ -363,8 +322,8 @@ fn line_matches(regex: &Regex, selection: &Selection, line: &[u8]) -> bool {
         return regex.is_match(line);
     }
     let group = selection.group.unwrap_or(0);
-    regex.captures_iter(line).filter_map(|captures| captures.get(group)).any(|candidate| {
-        let candidate = candidate.as_bytes();
+    regex.captures_iter(line).filter_map(|captures| captures.get_group(group)).any(|span| {
+        let candidate = &line[span.range()];
         selection.validator.as_ref().is_none_or(|name| validators::passes(name, candidate))
             && selection.entropy_min.is_none_or(|bits| validators::entropy(candidate) >= bits)
     })

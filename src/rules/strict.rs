@@ -113,6 +113,7 @@ fn check_selection(
         Subject::Path => !glob.is_empty() || !regex.is_empty(),
         Subject::Kind => !kind.is_empty(),
         Subject::Size => min_count.is_some(),
+        Subject::Added | Subject::Removed | Subject::NetAdded | Subject::NetRemoved => true,
         _ => !regex.is_empty(),
     };
     if !wanted {
@@ -127,6 +128,8 @@ fn check_selection(
         || (!keywords.is_empty() && !reads_lines)
         || (min_count.is_some() && !reads_lines && *subject != Subject::Size)
         || ((selection.context.is_some() || selection.code) && !subject.is_text())
+        || (selection.fewer && *subject != Subject::NetRemoved)
+        || (regex.is_empty() && (validator.is_some() || selection.entropy_min.is_some()))
         || ((group.is_some() || validator.is_some() || selection.entropy_min.is_some()) && !reads_lines);
     if stray {
         return bad("a key that its subject does not have", "see the table of keys in docs/rules.md");

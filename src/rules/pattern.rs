@@ -1,0 +1,79 @@
+//! Regular expressions, compiled when first asked.
+
+use std::sync::OnceLock;
+
+use regex_automata::meta::{self, Regex};
+use regex_automata::util::syntax;
+
+use super::rule::Rule;
+
+/// Memory of one compiled regular expression, in bytes; a pack whose pattern needs more is refused.
+const REGEX_LIMIT: usize = 1 << 20;
+
+/// A regular expression that is compiled on first use.
+pub(super) struct Pattern {
+    source: String,
+    regex: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    /// Any one of the patterns.
+    pub(super) fn new(sources: &[String]) -> Self {
+        Self { source: one_of(sources), regex: OnceLock::new() }
+    }
+
+    /// The compiled form; none only for what loading would have refused.
+    pub(super) fn get(&self) -> Option<&Regex> {
+        self.regex.get_or_init(|| compile(&self.source).ok()).as_ref()
+    }
+}
+
+fn one_of(sources: &[String]) -> String {
+    match sources {
+        [one] => one.clone(),
+        _ => sources.iter().map(|source| format!("(?:{source})")).collect::<Vec<_>>().join("|"),
+    }
+}
+
+/// Without the literal optimisations of the `regex` crate, which take two thirds of the time to compile and
+/// gain nothing here, where the literals were found before.
+fn compile(source: &str) -> Result<Regex, meta::BuildError> {
+    let config = meta::Config::new()
+        .utf8_empty(false)
+        .nfa_size_limit(Some(REGEX_LIMIT))
+        .auto_prefilter(false)
+        .dfa(false)
+        .onepass(false);
+    let syntax = syntax::Config::new().unicode(false).utf8(false).multi_line(true);
+    meta::Builder::new().configure(config).syntax(syntax).build(source)
+}
+
+/// What is wrong with a pattern, in one line.
+fn explain(error: &meta::BuildError) -> String {
+    let text = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+/// Tries all patterns of a rule; what is wrong comes back as text.
+pub(super) fn try_patterns(rule: &Rule) -> Result<(), String> {
+    let selections = rule.sel.values().map(|selection| (&selection.regex, &selection.glob, selection.group));
+    let allows = rule.allow.iter().map(|allow| (&allow.regex, &allow.path, None));
+    for (regexes, globs, group) in selections.chain(allows) {
+        for source in regexes {
+            let regex = compile(source).map_err(|error| format!("regex {source:?}: {}", explain(&error)))?;
+            if group
+                .is_some_and(|group| group >= regex.group_info().group_len(regex_automata::PatternID::ZERO))
+            {
+                return Err(format!("regex {source:?} has no such group"));
+            }
+            if regex.is_match(&b""[..]) && !source.contains('$') {
+                return Err(format!("regex {source:?} matches everything"));
+            }
+        }
+        compile(&one_of(regexes)).map_err(|error| format!("the regexes together: {}", explain(&error)))?;
+        for glob in globs {
+            fast_glob::validate(glob).map_err(|error| format!("glob {glob:?}: {error}"))?;
+        }
+    }
+    Ok(())
+}
