@@ -5,11 +5,15 @@
 //! differs from every parent). All files count, translations, lock files and generated ones included, as
 //! in the data that M2 was fitted on; what keeps their size from alarming anybody is its weight:
 //!
-//! > score = 1 − (1 − 0.4·p) · 2^(−points / 30)
+//! > score = 1 − (1 − 0.3·p) · 2^(−points / 30)
 //!
-//! Monotone in each part. Size alone stays below 0.4, whatever the commit; 40 points of rules alone give
-//! 0.60, so that a removed safeguard is high in a commit of one line. Rules multiply: two of 20 points are
-//! one of 40.
+//! Monotone in each part, and chosen so that three sentences hold with the default levels. Size alone stays
+//! below 0.3, which is low: a thousand lines of translations. Size with rules of low and medium severity,
+//! which give 24 points at most, stays below 0.6: it is never high. And 40 points give 0.6 whatever the
+//! size: a removed safeguard is high in a commit of one line. Points add: two of 20 are as one of 40.
+//!
+//! The default levels were chosen on 160 judged commits of seven public repositories, within what the
+//! three sentences leave free.
 //!
 //! Logarithm and exponential come from `libm`, in software, so that the score is the same everywhere.
 
@@ -27,7 +31,7 @@ const INTERCEPT: f64 = -2.9158;
 const BY_ADDED: f64 = 0.5147;
 const BY_PRIOR: f64 = 0.1237;
 /// The most that size can make of the score.
-const SIZE_WEIGHT: f64 = 0.4;
+const SIZE_WEIGHT: f64 = 0.3;
 /// Points that halve the distance to 1.
 const HALVING: f64 = 30.0;
 /// Rules named one by one among the factors; the others are summed.
@@ -198,4 +202,107 @@ fn share_out(shares: Vec<(String, f64, f64)>, thousandths: u32) -> Vec<Factor> {
         .collect();
     factors.sort_by(|a, b| b.contribution.total_cmp(&a.contribution).then_with(|| a.factor.cmp(&b.factor)));
     factors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{ChangedFile, FileKind, Person, RepoPath, Status};
+    use crate::rules::{Finding, Severity, Side};
+
+    fn facts(la: u32, lt: u32) -> CommitFacts {
+        let file = ChangedFile {
+            path: RepoPath::new("a"),
+            old_path: None,
+            status: Status::Modified,
+            old_mode: 0o100_644,
+            new_mode: 0o100_644,
+            insertions: la,
+            deletions: 7,
+            old_lines: lt,
+            size: None,
+            binary: false,
+            kind: FileKind::Source,
+            text: crate::facts::ChangedText::default(),
+        };
+        CommitFacts {
+            id: String::new(),
+            parents: Vec::new(),
+            message: String::new(),
+            author: Person::default(),
+            committer: Person::default(),
+            author_time: 0,
+            commit_time: 0,
+            signature: None,
+            files: vec![file],
+            merged: None,
+            incomplete: Vec::new(),
+            carried: None,
+        }
+    }
+
+    fn verdict(points: &[f64]) -> Verdict {
+        let finding = |(number, points): (usize, &f64)| Finding {
+            rule: format!("a.b.c{number:02}"),
+            version: 1,
+            severity: Severity::High,
+            tags: Vec::new(),
+            citations: Vec::new(),
+            path: None,
+            side: Some(Side::Added),
+            line: None,
+            count: 1,
+            points: *points,
+            allowed: None,
+        };
+        let findings = points.iter().enumerate().map(finding).collect();
+        Verdict { findings, points: points.iter().sum(), ..Verdict::default() }
+    }
+
+    fn risk(la: u32, lt: u32, points: &[f64]) -> Risk {
+        assess(&facts(la, lt), &verdict(points), &Thresholds::default())
+    }
+
+    #[test]
+    fn m2_is_the_published_model() {
+        for ((la, lt), p) in
+            [((0, 0), 0.0514), ((10, 300), 0.2738), ((100, 1000), 0.5779), ((1000, 5000), 0.8447)]
+        {
+            assert!((m2(la, lt) - p).abs() < 0.000_05, "{la} {lt}: {}", m2(la, lt));
+        }
+    }
+
+    #[test]
+    fn the_three_sentences_hold() {
+        assert_eq!(risk(u32::MAX, u32::MAX, &[]).level, Level::Low);
+        assert!(risk(u32::MAX, u32::MAX, &[24.0]).level < Level::High);
+        assert_eq!(risk(0, 0, &[40.0]).level, Level::High);
+        assert_eq!(risk(0, 0, &[20.0, 20.0]).score, risk(0, 0, &[40.0]).score);
+    }
+
+    #[test]
+    fn an_empty_commit_has_the_base_rate_alone() {
+        let risk = risk(0, 0, &[]);
+        assert_eq!((risk.score, risk.factors.len()), (0.015, 1));
+        assert_eq!((risk.factors[0].factor.as_str(), risk.factors[0].value), ("base-rate", 0.051));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn factors_add_up_and_the_score_is_monotone(
+            la in 0_u32..100_000,
+            lt in 0_u32..100_000,
+            points in proptest::collection::vec(0.0_f64..45.0, 0..12),
+        ) {
+            let whole = risk(la, lt, &points);
+            let sum: f64 = whole.factors.iter().map(|factor| factor.contribution).sum();
+            proptest::prop_assert!((sum - whole.score).abs() < 1e-9, "{sum} {}", whole.score);
+            proptest::prop_assert!(whole.factors.is_sorted_by(|a, b| a.contribution >= b.contribution));
+            proptest::prop_assert!((0.0..=1.0).contains(&whole.score));
+            proptest::prop_assert!(risk(la + 10, lt, &points).score >= whole.score);
+            proptest::prop_assert!(risk(la, lt + 10, &points).score >= whole.score);
+            let more: Vec<f64> = points.iter().copied().chain([1.0]).collect();
+            proptest::prop_assert!(risk(la, lt, &more).score >= whole.score);
+        }
+    }
 }

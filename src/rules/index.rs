@@ -14,17 +14,21 @@ use super::rule::{Rule, Selection, Subject, Without};
 /// Shorter literals would occur everywhere, and the search goes by three bytes.
 pub(super) const SHORTEST: usize = 3;
 
+/// A literal, lower case, and the numbers of the rules that it wakes, between spaces: most literals never
+/// occur, and then their numbers are never read.
+pub(super) type Entry = (Cow<'static, str>, Cow<'static, str>);
+
 /// Literals with the rules that each one wakes; rules that nothing can gate.
 #[derive(Default)]
 pub(crate) struct Index {
-    /// Literals of text and message, lower case.
-    pub(super) text: Vec<(Cow<'static, str>, Vec<u16>)>,
+    /// Literals of text, lower case.
+    pub(super) text: Vec<Entry>,
     /// Fixed parts of path patterns, lower case.
-    pub(super) path: Vec<(Cow<'static, str>, Vec<u16>)>,
+    pub(super) path: Vec<Entry>,
     /// Rules asked of every file.
     pub(super) always: Vec<u16>,
     /// Literals of the message, lower case, with rules that speak of the commit as a whole.
-    pub(super) message: Vec<(Cow<'static, str>, Vec<u16>)>,
+    pub(super) message: Vec<Entry>,
     /// Rules that speak of the commit as a whole and that nothing can gate, asked once.
     pub(super) commit: Vec<u16>,
 }
@@ -70,41 +74,33 @@ impl Index {
     /// Takes in the index of further rules, which are numbered from `first`.
     #[allow(dead_code, reason = "the build script has one index only")]
     pub(super) fn append(&mut self, other: Self, first: u16) {
-        let moved = |rules: Vec<u16>| rules.into_iter().map(move |rule| rule.saturating_add(first));
+        let moved =
+            |rules: &[u16]| -> Vec<u16> { rules.iter().map(|rule| rule.saturating_add(first)).collect() };
         for (ours, theirs) in
             [(&mut self.text, other.text), (&mut self.path, other.path), (&mut self.message, other.message)]
         {
             for (literal, rules) in theirs {
+                let rules = join(&moved(&numbers(&rules).collect::<Vec<_>>()));
                 match ours.binary_search_by(|(known, _)| known.cmp(&literal)) {
-                    Ok(at) => ours[at].1.extend(moved(rules)),
-                    Err(at) => ours.insert(at, (literal, moved(rules).collect())),
+                    Ok(at) => ours[at].1 = format!("{} {rules}", ours[at].1).into(),
+                    Err(at) => ours.insert(at, (literal, rules.into())),
                 }
             }
         }
-        self.always.extend(moved(other.always));
-        self.commit.extend(moved(other.commit));
+        self.always.extend(moved(&other.always));
+        self.commit.extend(moved(&other.commit));
     }
 
     /// One line for each entry: where it is looked for, the literal, the rules.
     #[allow(dead_code, reason = "the build script writes, the library reads")]
     pub(crate) fn write(&self) -> String {
         let mut out = String::new();
-        let mut line = |key: char, literal: &str, rules: &[u16]| {
-            let rules: Vec<String> = rules.iter().map(u16::to_string).collect();
-            out.push_str(&format!("{key}\t{literal}\t{}\n", rules.join(" ")));
-        };
-        for (literal, rules) in &self.text {
-            line('t', literal, rules);
+        for (key, entries) in [('t', &self.text), ('p', &self.path), ('m', &self.message)] {
+            for (literal, rules) in entries {
+                out.push_str(&format!("{key}\t{literal}\t{rules}\n"));
+            }
         }
-        for (literal, rules) in &self.path {
-            line('p', literal, rules);
-        }
-        for (literal, rules) in &self.message {
-            line('m', literal, rules);
-        }
-        line('a', "", &self.always);
-        line('c', "", &self.commit);
-        out
+        out + &format!("a\t\t{}\nc\t\t{}\n", join(&self.always), join(&self.commit))
     }
 
     /// Reads what [`Index::write`] wrote.
@@ -116,21 +112,30 @@ impl Index {
             let (Some(key), Some(literal), Some(rules)) = (parts.next(), parts.next(), parts.next()) else {
                 continue;
             };
-            let rules: Vec<u16> = rules.split(' ').filter_map(|number| number.parse().ok()).collect();
+            let entry = (Cow::Borrowed(literal), Cow::Borrowed(rules));
             match key {
-                "t" => index.text.push((Cow::Borrowed(literal), rules)),
-                "p" => index.path.push((Cow::Borrowed(literal), rules)),
-                "m" => index.message.push((Cow::Borrowed(literal), rules)),
-                "a" => index.always = rules,
-                _ => index.commit = rules,
+                "t" => index.text.push(entry),
+                "p" => index.path.push(entry),
+                "m" => index.message.push(entry),
+                "a" => index.always = numbers(rules).collect(),
+                _ => index.commit = numbers(rules).collect(),
             }
         }
         index
     }
 }
 
-fn owned(literals: BTreeMap<String, Vec<u16>>) -> Vec<(Cow<'static, str>, Vec<u16>)> {
-    literals.into_iter().map(|(literal, rules)| (Cow::Owned(literal), rules)).collect()
+/// The numbers of an [`Entry`].
+pub(super) fn numbers(rules: &str) -> impl Iterator<Item = u16> {
+    rules.split(' ').filter_map(|number| number.parse().ok())
+}
+
+fn join(rules: &[u16]) -> String {
+    rules.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn owned(literals: BTreeMap<String, Vec<u16>>) -> Vec<Entry> {
+    literals.into_iter().map(|(literal, rules)| (literal.into(), join(&rules).into())).collect()
 }
 
 fn wake(rules: &mut Vec<u16>, number: u16) {

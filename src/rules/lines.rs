@@ -1,7 +1,7 @@
 //! The lines of a commit as the rules see them: which were only moved, which are comment, which hold a
 //! literal.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
@@ -45,16 +45,22 @@ impl<'a> Moves<'a> {
     }
 }
 
-/// FNV-1a over the bytes that are not white space, up to a comment at the end. Lives no longer than the
-/// judgement.
+/// FNV-1a over the bytes that are not white space, up to a comment at the end of the line. Lives no longer
+/// than the judgement.
 fn fingerprint(line: &[u8]) -> u64 {
-    let code = memchr::memmem::find_iter(line, b"//")
-        .find(|at| at.checked_sub(1).is_some_and(|before| line[before].is_ascii_whitespace()))
-        .map_or(line, |at| &line[..at]);
-    let code = if code.trim_ascii().is_empty() { line } else { code };
-    code.iter()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let (mut any, mut before) = (false, b'x');
+    for (at, byte) in line.iter().enumerate() {
+        if *byte == b'/' && any && before.is_ascii_whitespace() && line.get(at + 1) == Some(&b'/') {
+            break;
+        }
+        before = *byte;
+        if !byte.is_ascii_whitespace() {
+            any = true;
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash
 }
 
 /// Keys are hashes already.
@@ -114,21 +120,21 @@ pub(super) fn line_of(side: &SideText, index: usize) -> &[u8] {
     side.text.get(start.offset as usize..end.saturating_sub(1)).unwrap_or_default()
 }
 
-/// Where the literals occur on one side of a file: number of the literal, index of the line, offset of
-/// the occurrence; in the order of the text.
-pub(super) struct Hits(Vec<(u16, u32, u32)>);
+/// Where the literals occur on one side of a file: per literal the index of the line and the offset of the
+/// occurrence, in the order of the text.
+pub(super) struct Hits(BTreeMap<u16, Vec<(u32, u32)>>);
 
 impl Hits {
     /// Looks for all literals at once.
     pub(super) fn find(literals: &Literals, side: &SideText) -> Self {
-        let mut hits = Vec::new();
+        let mut hits: BTreeMap<u16, Vec<(u32, u32)>> = BTreeMap::new();
         let mut line = 0_usize;
         literals.search(&side.text, |number, offset| {
             while side.lines.get(line + 1).is_some_and(|next| next.offset as usize <= offset) {
                 line += 1;
             }
             if let (Ok(line), Ok(offset)) = (u32::try_from(line), u32::try_from(offset)) {
-                hits.push((number, line, offset));
+                hits.entry(number).or_default().push((line, offset));
             }
         });
         Self(hits)
@@ -136,34 +142,33 @@ impl Hits {
 
     /// The literals that occur.
     pub(super) fn literals(&self) -> impl Iterator<Item = u16> {
-        self.0.iter().map(|(number, _, _)| *number)
+        self.0.keys().copied()
     }
 
     /// Indices of the lines with one of `wanted`, ascending, each once.
     pub(super) fn lines(&self, wanted: &[u16]) -> Vec<usize> {
-        let mut lines: Vec<usize> = self
-            .0
-            .iter()
-            .filter(|(number, _, _)| wanted.contains(number))
-            .map(|(_, line, _)| *line as usize)
-            .collect();
-        lines.dedup();
-        lines
+        ascending(self.of(wanted).map(|(_, line, _)| line as usize))
     }
 
     /// As [`Hits::lines`], for literals that stand as words of their own (`camelCase` and `_` divide words).
     pub(super) fn word_lines(&self, wanted: &[u16], literals: &Literals, text: &[u8]) -> Vec<usize> {
-        let mut lines: Vec<usize> = self
-            .0
-            .iter()
-            .filter(|(number, _, offset)| {
-                wanted.contains(number) && is_word(text, *offset as usize, literals.len_of(*number))
-            })
-            .map(|(_, line, _)| *line as usize)
-            .collect();
-        lines.dedup();
-        lines
+        let words = self
+            .of(wanted)
+            .filter(|(number, _, offset)| is_word(text, *offset as usize, literals.len_of(*number)));
+        ascending(words.map(|(_, line, _)| line as usize))
     }
+
+    fn of(&self, wanted: &[u16]) -> impl Iterator<Item = (u16, u32, u32)> {
+        let found = wanted.iter().filter_map(|number| self.0.get(number).map(|hits| (*number, hits)));
+        found.flat_map(|(number, hits)| hits.iter().map(move |(line, offset)| (number, *line, *offset)))
+    }
+}
+
+fn ascending(lines: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut lines: Vec<usize> = lines.collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines
 }
 
 /// Whether the bytes from `at` are a word: no letter or digit goes on before or behind it.
@@ -192,6 +197,14 @@ mod tests {
         for line in ["#include <x>", "#[test]", "*pointer = 1;", "a // b", "--flag", "x = 1 # y"] {
             assert!(!is_comment(line.as_bytes()), "{line}");
         }
+    }
+
+    #[test]
+    fn a_comment_behind_code_is_no_part_of_the_line() {
+        assert_eq!(fingerprint(b"  a = 1; // one"), fingerprint(b"a=1;  // two"));
+        assert_eq!(fingerprint(b"a = 1; // one"), fingerprint(b"a = 1;"));
+        assert_ne!(fingerprint(b"// one"), fingerprint(b"// two"));
+        assert_ne!(fingerprint(b"x = http://a"), fingerprint(b"x = http://b"));
     }
 
     #[test]

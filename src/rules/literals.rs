@@ -6,32 +6,52 @@
 
 use std::borrow::Cow;
 
-/// Bits of the bitmap's index.
-const BITS: u32 = 15;
+/// Buckets of the table, a power of two.
+const BUCKETS: usize = 1 << 10;
 
 /// A set of literals, searchable at once.
 pub(super) struct Literals {
-    bitmap: Vec<u64>,
-    /// Beginning of three bytes, number of the literal; sorted.
+    /// Which four bytes can begin a literal, by hash: 65 536 bits, so that it stays in the first cache.
+    bitmap: Box<[u64; 1024]>,
+    /// Where the bucket of each hash of three bytes begins in `starts`, and a last one where all end.
+    buckets: Vec<u16>,
+    /// The first three bytes, and the number, of each literal, by bucket.
     starts: Vec<(u32, u16)>,
     /// Lower case, sorted.
     literals: Vec<Cow<'static, str>>,
 }
 
 impl Literals {
-    /// Takes sorted lower-case literals of three bytes or more; those beyond 65 535 are left out.
+    /// Takes sorted lower-case literals of three bytes or more; those beyond 65 534 are left out.
     pub(super) fn new(literals: Vec<Cow<'static, str>>) -> Self {
-        let mut bitmap = vec![0_u64; 1 << (BITS - 6)];
-        let mut starts = Vec::with_capacity(literals.len());
-        for (number, literal) in (0..u16::MAX).zip(&literals) {
-            let &[a, b, c, ..] = literal.as_bytes() else { continue };
-            let key = key(a, b, c);
-            let bit = slot(key);
-            bitmap[bit >> 6] |= 1 << (bit & 63);
-            starts.push((key, number));
+        let mut bitmap = Box::new([0_u64; 1024]);
+        let mut keys = Vec::with_capacity(literals.len());
+        let mut buckets = vec![0_u16; BUCKETS + 1];
+        for (number, literal) in (0..u16::MAX - 1).zip(&literals) {
+            let &[a, b, c, ref rest @ ..] = literal.as_bytes() else { continue };
+            let three = u32::from(a) << 16 | u32::from(b) << 8 | u32::from(c);
+            keys.push((three, number));
+            buckets[bucket(three) + 1] += 1;
+            let mut set = |fourth: u8| {
+                let bit = slot(three << 8 | u32::from(fourth));
+                bitmap[bit >> 6] |= 1 << (bit & 63);
+            };
+            match rest.first() {
+                Some(fourth) => set(*fourth),
+                None => (0..=u8::MAX).for_each(set),
+            }
         }
-        starts.sort_unstable();
-        Self { bitmap, starts, literals }
+        for at in 1..=BUCKETS {
+            buckets[at] += buckets[at - 1];
+        }
+        let mut next = buckets.clone();
+        let mut starts = vec![(0, 0); keys.len()];
+        for key in keys {
+            let place = &mut next[bucket(key.0)];
+            starts[usize::from(*place)] = key;
+            *place += 1;
+        }
+        Self { bitmap, buckets, starts, literals }
     }
 
     /// The number of a literal (lower case).
@@ -48,33 +68,37 @@ impl Literals {
     /// Calls `found` with number and offset of every occurrence, offsets ascending.
     pub(super) fn search(&self, text: &[u8], mut found: impl FnMut(u16, usize)) {
         let mut rolling = 0_u32;
-        for (at, byte) in text.iter().enumerate() {
-            rolling = ((rolling << 8) | u32::from(byte.to_ascii_lowercase())) & 0x00ff_ffff;
+        // One byte more than there are, for a literal of three bytes at the very end.
+        for (behind, byte) in text.iter().chain(std::iter::once(&0)).enumerate() {
+            rolling = (rolling << 8) | u32::from(byte.to_ascii_lowercase());
             let bit = slot(rolling);
-            if self.bitmap[bit >> 6] & (1 << (bit & 63)) == 0 || at < 2 {
-                continue;
+            if self.bitmap[bit >> 6] & (1 << (bit & 63)) != 0 && behind >= 3 {
+                self.confirm(rolling >> 8, &text[behind - 3..], |number| found(number, behind - 3));
             }
-            let from = self.starts.partition_point(|(key, _)| *key < rolling);
-            for (key, number) in &self.starts[from..] {
-                if *key != rolling {
-                    break;
-                }
-                let literal = self.literals[usize::from(*number)].as_bytes();
-                let here = &text[at - 2..];
-                if here.len() >= literal.len() && here[..literal.len()].eq_ignore_ascii_case(literal) {
-                    found(*number, at - 2);
-                }
+        }
+    }
+
+    fn confirm(&self, three: u32, here: &[u8], mut found: impl FnMut(u16)) {
+        let bucket = bucket(three);
+        let range = usize::from(self.buckets[bucket])..usize::from(self.buckets[bucket + 1]);
+        for (start, number) in &self.starts[range] {
+            let literal = self.literals[usize::from(*number)].as_bytes();
+            let fits = *start == three && here.len() >= literal.len();
+            if fits && here[..literal.len()].eq_ignore_ascii_case(literal) {
+                found(*number);
             }
         }
     }
 }
 
-fn key(a: u8, b: u8, c: u8) -> u32 {
-    u32::from(a) << 16 | u32::from(b) << 8 | u32::from(c)
+/// Bit of four bytes.
+fn slot(four: u32) -> usize {
+    (four.wrapping_mul(0x9E37_79B1) >> 16) as usize
 }
 
-fn slot(key: u32) -> usize {
-    (key.wrapping_mul(0x9E37_79B1) >> (32 - BITS)) as usize
+/// Bucket of three bytes.
+fn bucket(three: u32) -> usize {
+    (three.wrapping_mul(0x85EB_CA6B) >> 16) as usize % BUCKETS
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@
 //!
 //! The engine is shared by threads; it changes only by filling its caches.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::index::Index;
+use super::index::{Entry, Index, numbers};
 use super::lines::{Hits, Moves};
 use super::literals::Literals;
 use super::rule::{Class, Severity, Status};
@@ -22,7 +23,7 @@ const FINDINGS_LIMIT: usize = 200;
 const POINTS_LIMIT: f64 = 100.0;
 /// What rules of low and medium severity can give together: many small signs in one commit are common, and
 /// do not make it as grave as one removed safeguard.
-const MINOR_LIMIT: f64 = 25.0;
+const MINOR_LIMIT: f64 = 24.0;
 /// What the message alone can give.
 const MESSAGE_LIMIT: f64 = 5.0;
 /// Further files that count a tenth each.
@@ -34,10 +35,10 @@ type Hitlist<'a> = BTreeMap<u16, Vec<(Option<&'a ChangedFile>, Found)>>;
 /// All rules, ready to be asked.
 pub(super) struct Engine {
     text: Literals,
-    text_rules: Vec<Vec<u16>>,
+    text_rules: Vec<Cow<'static, str>>,
     path: Literals,
-    path_rules: Vec<Vec<u16>>,
-    message: Vec<(String, Vec<u16>)>,
+    path_rules: Vec<Cow<'static, str>>,
+    message: Vec<Entry>,
     always: Vec<u16>,
     commit: Vec<u16>,
     rules: Vec<super::Slot>,
@@ -63,14 +64,12 @@ impl Engine {
     pub(super) fn new(index: Index, rules: Vec<super::Slot>) -> Self {
         let (text, text_rules) = index.text.into_iter().unzip();
         let (path, path_rules) = index.path.into_iter().unzip();
-        let message =
-            index.message.into_iter().map(|(literal, rules)| (literal.into_owned(), rules)).collect();
         Self {
             text: Literals::new(text),
             text_rules,
             path: Literals::new(path),
             path_rules,
-            message,
+            message: index.message,
             always: index.always,
             commit: index.commit,
             rules,
@@ -113,17 +112,17 @@ impl Engine {
 
     fn woken_by_message(&self, message: &str) -> BTreeSet<u16> {
         let message = message.to_ascii_lowercase();
-        let spoken = self.message.iter().filter(|(literal, _)| message.contains(literal.as_str()));
-        spoken.flat_map(|(_, rules)| rules).chain(&self.commit).copied().collect()
+        let spoken = self.message.iter().filter(|(literal, _)| message.contains(literal.as_ref()));
+        spoken.flat_map(|(_, rules)| numbers(rules)).chain(self.commit.iter().copied()).collect()
     }
 
     /// The rules worth asking of a file, ascending.
     fn woken(&self, view: &FileView<'_>, woken: &mut [bool]) -> Vec<u16> {
         let mut rules = self.always.clone();
-        let mut wake = |numbers: &[u16]| {
-            for number in numbers {
-                if !std::mem::replace(&mut woken[usize::from(*number)], true) {
-                    rules.push(*number);
+        let mut wake = |entry: &str| {
+            for number in numbers(entry) {
+                if !std::mem::replace(&mut woken[usize::from(number)], true) {
+                    rules.push(number);
                 }
             }
         };

@@ -115,7 +115,7 @@ pub struct Finding {
 pub struct Verdict {
     /// By points, then rule, then path; at most 200.
     pub findings: Vec<Finding>,
-    /// The points of all findings, those of low and medium severity at most 25 together, at most 100 in all.
+    /// The points of all findings, those of low and medium severity at most 24 together, at most 100 in all.
     pub points: f64,
     /// The tags of everything in force that was found, also beyond the 200.
     pub tags: BTreeSet<String>,
