@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use git2::{ObjectType, Odb, OdbObject};
 
 use super::MAX_FILE_BYTES;
+use super::differ::Work;
 use super::lines::{self, LineDiff};
 use super::tree_walk::{Change, Side};
 use crate::facts::{ChangedFile, ChangedText, FileKind, Incomplete, RepoPath, Status};
@@ -54,11 +55,13 @@ pub(super) struct Reader<'r, 'odb> {
     incomplete: &'r mut BTreeSet<Incomplete>,
     bytes_left: u64,
     files_left: u32,
+    /// For comparing lines.
+    pub(super) work: Work,
 }
 
 impl<'r, 'odb> Reader<'r, 'odb> {
     pub(super) fn new(odb: &'r Odb<'odb>, incomplete: &'r mut BTreeSet<Incomplete>) -> Self {
-        Self { odb, incomplete, bytes_left: MAX_COMMIT_BYTES, files_left: MAX_READ_FILES }
+        Self { odb, incomplete, bytes_left: MAX_COMMIT_BYTES, files_left: MAX_READ_FILES, work: Work::new() }
     }
 
     /// Counts a file; `false` where it is one too many.
@@ -135,14 +138,14 @@ impl<'r, 'odb> Reader<'r, 'odb> {
         }
         file.old_lines = old_bytes.map_or(0, lines::count);
         if let (Some(old_bytes), Some(new_bytes)) = (old_bytes, new_bytes) {
-            compare(&mut file, old_bytes, new_bytes, want_text);
+            compare(&mut file, old_bytes, new_bytes, want_text, &mut self.work);
         }
         file
     }
 }
 
 /// Counts the changed lines and, if wanted, keeps them.
-fn compare(file: &mut ChangedFile, old: &[u8], new: &[u8], want_text: bool) {
+fn compare(file: &mut ChangedFile, old: &[u8], new: &[u8], want_text: bool, work: &mut Work) {
     if old.is_empty() || new.is_empty() {
         (file.insertions, file.deletions) = (lines::count(new), file.old_lines);
         if want_text {
@@ -150,7 +153,7 @@ fn compare(file: &mut ChangedFile, old: &[u8], new: &[u8], want_text: bool) {
         }
         return;
     }
-    let diff = LineDiff::new(old, new);
+    let diff = LineDiff::new(old, new, work);
     (file.insertions, file.deletions) = (diff.insertions(), diff.deletions());
     if want_text {
         file.text = diff.text();

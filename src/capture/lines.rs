@@ -5,19 +5,14 @@
 //! `imara-diff`. A line keeps its `\r`; a last line without `\n` differs from one with it, as in Git.
 //! Of several equal lines in a row the one shown as changed may be another than Git's: the counts and
 //! the set of changed lines are the same, a line number can differ by the length of the repetition.
-//!
-//! Bounded: above [`MAX_HISTOGRAM_LINES`] the histogram algorithm, which can be quadratic in the number
-//! of separate changes, makes way for Myers' with its cut-off heuristics. The choice depends on the
-//! content alone, never on a clock, so that every machine gives the same record.
+//! `differ` bounds the time.
 
 use std::ops::Range;
 
-use imara_diff::{Algorithm, Diff, Interner, Token};
+use imara_diff::{Interner, Token};
 
+use super::differ::{self, Work};
 use crate::facts::{ChangedText, LineStart, SideText};
-
-/// Lines of both middles together above which Myers' algorithm is used.
-const MAX_HISTOGRAM_LINES: usize = 20_000;
 
 /// Bytes in which Git looks for a NUL to call a file binary.
 const BINARY_HEAD: usize = 8000;
@@ -114,12 +109,12 @@ pub(super) struct LineDiff<'a> {
 
 impl<'a> LineDiff<'a> {
     /// Compares two versions.
-    pub(super) fn new(old: &'a [u8], new: &'a [u8]) -> Self {
+    pub(super) fn new(old: &'a [u8], new: &'a [u8], work: &mut Work) -> Self {
         let (head, tail) = equal_ends(old, new);
         let first = u32::try_from(memchr::memchr_iter(b'\n', &old[..head]).count()).unwrap_or(u32::MAX);
         let old = Middle::new(&old[head..old.len() - tail], first);
         let new = Middle::new(&new[head..new.len() - tail], first);
-        let hunks = hunks(&old, &new);
+        let hunks = hunks(&old, &new, work);
         Self { hunks, old, new }
     }
 
@@ -164,21 +159,21 @@ pub(super) fn whole(content: &[u8]) -> SideText {
     side
 }
 
-fn hunks(old: &Middle<'_>, new: &Middle<'_>) -> Vec<Hunk> {
+fn hunks(old: &Middle<'_>, new: &Middle<'_>, work: &mut Work) -> Vec<Hunk> {
     if old.bytes.is_empty() && new.bytes.is_empty() {
         return Vec::new();
     }
     if old.bytes.is_empty() || new.bytes.is_empty() || (old.len() == 1 && new.len() == 1) {
         return vec![Hunk { before: old.all(), after: new.all() }];
     }
-    let lines = (old.len() + new.len()) as usize;
-    let mut interner = Interner::new(lines);
+    let mut interner = Interner::new((old.len() + new.len()) as usize);
     let (before, after) = (old.intern(&mut interner), new.intern(&mut interner));
-    let algorithm = if lines > MAX_HISTOGRAM_LINES { Algorithm::Myers } else { Algorithm::Histogram };
-    let mut diff = Diff::default();
-    diff.compute_with(algorithm, &before, &after, interner.num_tokens());
-    let shift = |range: Range<u32>| range.start + old.first..range.end + old.first;
-    diff.hunks().map(|hunk| Hunk { before: shift(hunk.before), after: shift(hunk.after) }).collect()
+    let mut found = differ::hunks(&before, &after, interner.num_tokens(), work);
+    for hunk in &mut found {
+        hunk.before = hunk.before.start + old.first..hunk.before.end + old.first;
+        hunk.after = hunk.after.start + new.first..hunk.after.end + new.first;
+    }
+    found
 }
 
 /// How many bytes at the beginning and at the end are equal, in whole lines.
@@ -218,7 +213,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sides(old: &str, new: &str) -> (Vec<(u32, String)>, Vec<(u32, String)>) {
-        let diff = LineDiff::new(old.as_bytes(), new.as_bytes());
+        let diff = LineDiff::new(old.as_bytes(), new.as_bytes(), &mut Work::new());
         let text = diff.text();
         let list = |side: &SideText| {
             side.iter()
@@ -298,7 +293,7 @@ mod tests {
         /// Taking the removed lines away and putting the added ones in gives the new version.
         #[test]
         fn applying_the_hunks_gives_the_new_version(old in file(), new in file()) {
-            let diff = LineDiff::new(old.as_bytes(), new.as_bytes());
+            let diff = LineDiff::new(old.as_bytes(), new.as_bytes(), &mut Work::new());
             let old_lines: Vec<&str> = old.split_inclusive('\n').collect();
             let new_lines: Vec<&str> = new.split_inclusive('\n').collect();
             let mut built: Vec<&str> = Vec::new();

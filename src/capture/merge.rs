@@ -12,6 +12,7 @@ use std::ops::Range;
 use git2::{Odb, Oid};
 
 use super::content::{self, Content, Reader};
+use super::differ::Work;
 use super::lines::{self, Hunk, LineDiff};
 use super::renames;
 use super::tree_walk::{self, Change, Merged};
@@ -102,7 +103,7 @@ fn file(reader: &mut Reader<'_, '_>, merged: &Merged, old_path: Option<Vec<u8>>)
     else {
         return Some(file);
     };
-    file.text = common(new_bytes, &parent_bytes, merged);
+    file.text = common(new_bytes, &parent_bytes, merged, &mut reader.work);
     let lines = |side: &SideText| u32::try_from(side.lines.len()).unwrap_or(u32::MAX);
     (file.insertions, file.deletions) = (lines(&file.text.added), lines(&file.text.removed));
 
@@ -118,8 +119,8 @@ fn bytes<'c>(content: Option<&'c Content<'_>>) -> Option<&'c [u8]> {
 }
 
 /// The lines that every comparison adds, and those that every comparison removes.
-fn common(new: &[u8], parents: &[&[u8]], merged: &Merged) -> ChangedText {
-    let diffs: Vec<LineDiff<'_>> = parents.iter().map(|old| LineDiff::new(old, new)).collect();
+fn common(new: &[u8], parents: &[&[u8]], merged: &Merged, work: &mut Work) -> ChangedText {
+    let diffs: Vec<LineDiff<'_>> = parents.iter().map(|old| LineDiff::new(old, new, work)).collect();
     let mut text = ChangedText::default();
     let Some((first, others)) = diffs.split_first() else { return text };
 
@@ -181,7 +182,7 @@ mod tests {
         let side = Some(Side { mode: 0o100_644, id: Oid::ZERO_SHA1 });
         let merged = Merged { path: Vec::new(), new: side, parents: vec![side; parents.len()] };
         let parents: Vec<&[u8]> = parents.iter().map(|parent| parent.as_bytes()).collect();
-        let text = common(new.as_bytes(), &parents, &merged);
+        let text = common(new.as_bytes(), &parents, &merged, &mut Work::new());
         let list = |side: &SideText| {
             side.iter().map(|(_, line)| String::from_utf8_lossy(line).into_owned()).collect()
         };

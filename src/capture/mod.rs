@@ -15,6 +15,7 @@
 
 mod commit;
 mod content;
+mod differ;
 mod error;
 mod lines;
 mod merge;
@@ -123,7 +124,7 @@ impl Repo {
             // Each version of a file is read twice, as new and as old one: by default no blob is cached.
             git2::opts::set_cache_object_limit(ObjectType::Blob, 256 << 10)
                 .and_then(|()| git2::opts::set_cache_object_limit(ObjectType::Tree, 256 << 10))
-                .and_then(|()| git2::opts::set_cache_max_size(96 << 20))
+                .and_then(|()| git2::opts::set_cache_max_size(32 << 20))
         };
         // Only unknown object types are refused; without the caches everything still works.
         debug_assert!(set.is_ok());

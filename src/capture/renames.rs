@@ -41,6 +41,7 @@ pub(super) fn detect(odb: &Odb<'_>, changes: &mut Vec<Change>) {
         changes,
         pairs: HashMap::new(),
         used: HashSet::new(),
+        sizes: HashMap::new(),
         prints: HashMap::new(),
         bytes: 0,
     };
@@ -66,6 +67,22 @@ fn file_name(path: &[u8]) -> &[u8] {
     memchr::memrchr(b'/', path).map_or(path, |at| &path[at + 1..])
 }
 
+/// Score, whether the file name is the same, added and deleted file.
+type Candidate = (u64, bool, usize, usize);
+
+/// Puts a candidate in the place of the first of the worst ones. Where scores are equal this decides which
+/// file becomes which, so it does as Git does.
+fn keep_best(best: &mut Vec<Candidate>, candidate: Candidate) {
+    let score = |candidate: &Candidate| (candidate.0, candidate.1);
+    if best.len() < CANDIDATES {
+        best.push(candidate);
+    } else if let Some(worst) = best.iter_mut().min_by_key(|candidate| score(candidate))
+        && score(&candidate) > score(worst)
+    {
+        *worst = candidate;
+    }
+}
+
 struct Search<'s, 'odb> {
     odb: &'s Odb<'odb>,
     changes: &'s [Change],
@@ -73,6 +90,7 @@ struct Search<'s, 'odb> {
     pairs: HashMap<usize, usize>,
     /// Deleted files that are taken.
     used: HashSet<usize>,
+    sizes: HashMap<usize, Option<u64>>,
     prints: HashMap<usize, Option<Fingerprint>>,
     bytes: u64,
 }
@@ -127,18 +145,16 @@ impl Search<'_, '_> {
         if gone.len() * fresh.len() > MAX_PAIRS {
             return;
         }
-        let mut matrix: Vec<(u64, bool, usize, usize)> = Vec::new();
+        let mut matrix: Vec<Candidate> = Vec::new();
         for &to in &fresh {
-            let mut best: Vec<(u64, bool, usize, usize)> = gone
-                .iter()
-                .map(|&from| {
-                    let same_name = file_name(&self.changes[from].path) == file_name(&self.changes[to].path);
-                    (self.similarity(from, to, MIN_SCORE), same_name, to, from)
-                })
-                .filter(|candidate| candidate.0 >= MIN_SCORE)
-                .collect();
-            best.sort_by_key(|&(score, same_name, ..)| std::cmp::Reverse((score, same_name)));
-            best.truncate(CANDIDATES);
+            let mut best: Vec<Candidate> = Vec::with_capacity(CANDIDATES);
+            for &from in &gone {
+                let same_name = file_name(&self.changes[from].path) == file_name(&self.changes[to].path);
+                let candidate = (self.similarity(from, to, MIN_SCORE), same_name, to, from);
+                if candidate.0 >= MIN_SCORE {
+                    keep_best(&mut best, candidate);
+                }
+            }
             matrix.extend(best);
         }
         matrix.sort_by_key(|&(score, same_name, ..)| std::cmp::Reverse((score, same_name)));
@@ -176,37 +192,44 @@ impl Search<'_, '_> {
 
     /// Git's score, or 0 where it cannot reach `least` or a content cannot be compared.
     fn similarity(&mut self, from: usize, to: usize, least: u64) -> u64 {
-        if !self.load(from) || !self.load(to) {
-            return 0;
-        }
-        let (Some(Some(old)), Some(Some(new))) = (self.prints.get(&from), self.prints.get(&to)) else {
-            return 0;
-        };
-        let (small, large) = (old.size.min(new.size), old.size.max(new.size));
+        let (Some(old), Some(new)) = (self.size(from), self.size(to)) else { return 0 };
+        let (small, large) = (old.min(new), old.max(new));
         if small == 0 || large * (MAX_SCORE - least) < (large - small) * MAX_SCORE {
             return 0;
         }
+        self.load(from);
+        self.load(to);
+        let (Some(Some(old)), Some(Some(new))) = (self.prints.get(&from), self.prints.get(&to)) else {
+            return 0;
+        };
         old.common(new) * MAX_SCORE / large
     }
 
-    /// Reads a file's fingerprint once; `false` where there is none.
-    fn load(&mut self, index: usize) -> bool {
-        if let Some(known) = self.prints.get(&index) {
-            return known.is_some();
-        }
+    fn side(&self, index: usize) -> Option<Side> {
         let change = &self.changes[index];
-        let print = change.old.or(change.new).and_then(|side| {
-            let (size, _) = self.odb.read_header(side.id).ok()?;
-            let size = size as u64;
-            if size > MAX_FILE_BYTES || self.bytes + size > MAX_BYTES {
-                return None;
-            }
+        change.old.or(change.new)
+    }
+
+    /// A file's size, asked for once; none where it is absent or too large to compare.
+    fn size(&mut self, index: usize) -> Option<u64> {
+        let (odb, side) = (self.odb, self.side(index)?);
+        *self.sizes.entry(index).or_insert_with(|| {
+            let size = odb.read_header(side.id).ok()?.0 as u64;
+            (size <= MAX_FILE_BYTES).then_some(size)
+        })
+    }
+
+    /// Reads a file's fingerprint once, if the limit allows.
+    fn load(&mut self, index: usize) {
+        if self.prints.contains_key(&index) {
+            return;
+        }
+        let size = self.size(index).filter(|size| self.bytes + size <= MAX_BYTES);
+        let print = size.zip(self.side(index)).and_then(|(size, side)| {
             self.bytes += size;
             Some(Fingerprint::new(self.odb.read(side.id).ok()?.data()))
         });
-        let found = print.is_some();
         self.prints.insert(index, print);
-        found
     }
 }
 
