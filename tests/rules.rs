@@ -280,3 +280,79 @@ fn a_broken_head_is_refused() {
     assert!(RuleSet::builtin().with_folder(empty.path()).unwrap_err().to_string().contains("no pack.toml"));
     assert!(RuleSet::builtin().with_folder(&empty.path().join("absent")).is_err());
 }
+
+#[test]
+fn one_rule_set_serves_all_threads() {
+    let rules = RuleSet::builtin();
+    let facts = commit(
+        "Tidy",
+        vec![audit_call(), file("lib/dosing/rate.js", &["max_basal = 2"], &["max_basal = 3"])],
+    );
+    let verdicts: Vec<_> = std::thread::scope(|scope| {
+        let judge = || rules.judge(&facts, Class::Device);
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(judge)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(!verdicts[0].findings.is_empty());
+    assert!(verdicts.iter().all(|verdict| *verdict == verdicts[0]));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_bytes_are_judged_and_findings_name_lines_that_exist(
+        removed in proptest::collection::vec(fragments(), 0..6),
+        added in proptest::collection::vec(fragments(), 0..6),
+    ) {
+        let slices = |lines: &[Vec<u8>]| {
+            let mut side = SideText::default();
+            for (number, line) in (1..).zip(lines) {
+                side.push(number, line);
+            }
+            side
+        };
+        let mut changed = file("src/patient/Auth.java", &[], &[]);
+        changed.text = ChangedText { added: slices(&added), removed: slices(&removed) };
+        let facts = commit("x", vec![changed]);
+        let rules = RuleSet::builtin();
+        let verdict = rules.judge(&facts, Class::Records);
+        proptest::prop_assert!((0.0..=100.0).contains(&verdict.points));
+        for finding in &verdict.findings {
+            let lines = if finding.side == Some(Side::Added) { added.len() } else { removed.len() };
+            proptest::prop_assert!(finding.line.is_none_or(|line| line >= 1 && line as usize <= lines));
+        }
+        proptest::prop_assert_eq!(verdict, rules.judge(&facts, Class::Records));
+    }
+}
+
+/// Lines of pieces that rules look for, and of bytes that nobody looks for.
+fn fragments() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+    use proptest::prelude::*;
+    let pieces = [
+        "auditLog.record(",
+        "verify=False",
+        "ssn,",
+        "patient",
+        "// ",
+        " ",
+        "max_dose = 3",
+        "\u{fffd}",
+        "://a:b@",
+        "password = ",
+    ];
+    let piece = prop_oneof![
+        proptest::sample::select(pieces.to_vec()).prop_map(|piece| piece.as_bytes().to_vec()),
+        proptest::collection::vec(any::<u8>().prop_filter("a line", |byte| *byte != b'\n'), 0..6),
+    ];
+    proptest::collection::vec(piece, 0..5).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn the_example_in_the_manual_works() {
+    let manual = include_str!("../docs/rules.md");
+    let example = manual.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("pack.toml"), example).unwrap();
+    let report = RuleSet::builtin().with_folder(dir.path()).unwrap().check();
+    assert!(report.failures.is_empty(), "{:#?}", report.failures);
+}

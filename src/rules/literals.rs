@@ -9,10 +9,23 @@ use std::borrow::Cow;
 /// Buckets of the table, a power of two.
 const BUCKETS: usize = 1 << 10;
 
+/// ASCII in lower case.
+const LOWER: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = byte.to_ascii_lowercase();
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
+
 /// A set of literals, searchable at once.
 pub(super) struct Literals {
-    /// Which four bytes can begin a literal, by hash: 65 536 bits, so that it stays in the first cache.
-    bitmap: Box<[u64; 1024]>,
+    /// Which four bytes can begin a literal, by hash: 131 072 bits, so that it stays in the first cache.
+    bitmap: Box<[u64; 2048]>,
     /// Where the bucket of each hash of three bytes begins in `starts`, and a last one where all end.
     buckets: Vec<u16>,
     /// The first three bytes, and the number, of each literal, by bucket.
@@ -24,7 +37,7 @@ pub(super) struct Literals {
 impl Literals {
     /// Takes sorted lower-case literals of three bytes or more; those beyond 65 534 are left out.
     pub(super) fn new(literals: Vec<Cow<'static, str>>) -> Self {
-        let mut bitmap = Box::new([0_u64; 1024]);
+        let mut bitmap = Box::new([0_u64; 2048]);
         let mut keys = Vec::with_capacity(literals.len());
         let mut buckets = vec![0_u16; BUCKETS + 1];
         for (number, literal) in (0..u16::MAX - 1).zip(&literals) {
@@ -38,7 +51,7 @@ impl Literals {
             };
             match rest.first() {
                 Some(fourth) => set(*fourth),
-                None => (0..=u8::MAX).for_each(set),
+                None => (0..=u8::MAX).filter(|byte| !byte.is_ascii_uppercase()).for_each(set),
             }
         }
         for at in 1..=BUCKETS {
@@ -68,16 +81,24 @@ impl Literals {
     /// Calls `found` with number and offset of every occurrence, offsets ascending.
     pub(super) fn search(&self, text: &[u8], mut found: impl FnMut(u16, usize)) {
         let mut rolling = 0_u32;
-        // One byte more than there are, for a literal of three bytes at the very end.
-        for (behind, byte) in text.iter().chain(std::iter::once(&0)).enumerate() {
-            rolling = (rolling << 8) | u32::from(byte.to_ascii_lowercase());
-            let bit = slot(rolling);
-            if self.bitmap[bit >> 6] & (1 << (bit & 63)) != 0 && behind >= 3 {
-                self.confirm(rolling >> 8, &text[behind - 3..], |number| found(number, behind - 3));
+        for (at, byte) in text.iter().enumerate() {
+            rolling = (rolling << 8) | u32::from(LOWER[usize::from(*byte)]);
+            if self.may_begin(rolling) && at >= 3 {
+                self.confirm(rolling >> 8, &text[at - 3..], |number| found(number, at - 3));
             }
+        }
+        // A literal of three bytes at the very end has no fourth.
+        if let Some(last) = text.len().checked_sub(3) {
+            self.confirm(rolling & 0x00ff_ffff, &text[last..], |number| found(number, last));
         }
     }
 
+    fn may_begin(&self, four: u32) -> bool {
+        let bit = slot(four);
+        self.bitmap[bit >> 6] & (1 << (bit & 63)) != 0
+    }
+
+    #[inline(never)]
     fn confirm(&self, three: u32, here: &[u8], mut found: impl FnMut(u16)) {
         let bucket = bucket(three);
         let range = usize::from(self.buckets[bucket])..usize::from(self.buckets[bucket + 1]);
@@ -93,7 +114,7 @@ impl Literals {
 
 /// Bit of four bytes.
 fn slot(four: u32) -> usize {
-    (four.wrapping_mul(0x9E37_79B1) >> 16) as usize
+    (four.wrapping_mul(0x9E37_79B1) >> 15) as usize
 }
 
 /// Bucket of three bytes.

@@ -37,7 +37,7 @@ fn one_of(sources: &[String]) -> String {
 
 /// Without the literal optimisations of the `regex` crate, which take two thirds of the time to compile and
 /// gain nothing here, where the literals were found before.
-fn compile(source: &str) -> Result<Regex, meta::BuildError> {
+fn compile(source: &str) -> Result<Regex, Box<meta::BuildError>> {
     let config = meta::Config::new()
         .utf8_empty(false)
         .nfa_size_limit(Some(REGEX_LIMIT))
@@ -45,7 +45,7 @@ fn compile(source: &str) -> Result<Regex, meta::BuildError> {
         .dfa(false)
         .onepass(false);
     let syntax = syntax::Config::new().unicode(false).utf8(false).multi_line(true);
-    meta::Builder::new().configure(config).syntax(syntax).build(source)
+    meta::Builder::new().configure(config).syntax(syntax).build(source).map_err(Box::new)
 }
 
 /// What is wrong with a pattern, in one line.

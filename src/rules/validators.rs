@@ -57,7 +57,7 @@ pub(super) fn luhn(digits: &[u8]) -> bool {
             if digit > 9 { digit - 9 } else { digit }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn npi(digits: &[u8]) -> bool {
