@@ -62,7 +62,7 @@ fn a_store_that_hangs_does_not_hold_the_commit() {
 #[test]
 fn a_record_made_while_the_store_was_away_arrives_later() {
     let emulator = Emulator::start(&[]);
-    let mut world = World::with_cosmos(&emulator.endpoint, "clinic-a");
+    let mut world = World::with_cosmos(emulator.endpoint(), "clinic-a");
     world.ok(&["store", "init"]);
     world.ok(&["install"]);
     world.set("COSMOS_KEY", "");
@@ -82,7 +82,7 @@ fn a_record_made_while_the_store_was_away_arrives_later() {
 #[test]
 fn without_a_tenant_records_for_cosmos_are_held_until_one_is_set() {
     let emulator = Emulator::start(&[]);
-    let mut world = World::with_cosmos(&emulator.endpoint, "clinic-a");
+    let mut world = World::with_cosmos(emulator.endpoint(), "clinic-a");
     world.ok(&["store", "init"]);
     world.ok(&["install"]);
     world.unset("GITOPS_AGENT_TENANT");

@@ -91,7 +91,7 @@ fn backfill_is_complete_idempotent_and_verified_in_the_local_store() {
 #[test]
 fn backfill_into_cosmos_is_read_back_by_pythons_client() {
     let emulator = Emulator::start(&[]);
-    let world = World::with_cosmos(&emulator.endpoint, "clinic-a");
+    let world = World::with_cosmos(emulator.endpoint(), "clinic-a");
     world.ok(&["store", "init"]);
     world.ok(&["store", "check"]);
     world.history(25);
@@ -111,7 +111,7 @@ fn backfill_into_cosmos_is_read_back_by_pythons_client() {
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/read_back.py");
     let output = Command::new(python)
-        .args([script, &emulator.endpoint, "gitops", "commits", "clinic-a"])
+        .args([script, emulator.endpoint(), "gitops", "commits", "clinic-a"])
         .env("COSMOS_KEY", EMULATOR_KEY)
         .output()
         .unwrap();
@@ -125,7 +125,7 @@ fn backfill_into_cosmos_is_read_back_by_pythons_client() {
 #[test]
 fn a_backfill_killed_half_way_and_repeated_gives_the_same() {
     let emulator = Emulator::start(&["--latency-ms", "5"]);
-    let world = World::with_cosmos(&emulator.endpoint, "clinic-a");
+    let world = World::with_cosmos(emulator.endpoint(), "clinic-a");
     world.ok(&["store", "init"]);
     world.history(60);
     let count: usize = world.git(&["rev-list", "--count", "HEAD"]).parse().unwrap();

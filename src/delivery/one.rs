@@ -82,21 +82,8 @@ fn key_of(waiting: &Waiting) -> Key {
 }
 
 fn refuse(waiting: Waiting, message: String) -> Answer {
-    let error = failure(ErrorClass::Refused, "damaged-record", message);
+    let error = StoreError::new(ErrorClass::Refused, "damaged-record", message);
     Answer { waiting, said: Said::Failed(error), costs: Vec::new() }
-}
-
-fn failure(class: ErrorClass, kind: &'static str, message: String) -> StoreError {
-    StoreError {
-        class,
-        status: None,
-        sub_status: None,
-        kind,
-        message,
-        hint: None,
-        retry_after: None,
-        cost: Cost::default(),
-    }
 }
 
 /// Comes to terms with the document that is there.
@@ -113,7 +100,7 @@ async fn settle_with(store: &dyn Store, key: &Key, ours: &Value, costs: &mut Vec
         }
     }
     let message = format!("the document of commit {} keeps changing while it is compared", key.id);
-    Said::Failed(failure(ErrorClass::Again, "contended", message))
+    Said::Failed(StoreError::new(ErrorClass::Again, "contended", message))
 }
 
 async fn attempt(
@@ -135,7 +122,7 @@ async fn attempt(
             costs.push(store.replace(key, &document, &theirs.etag).await?.cost);
             Ok(if ours { Said::Replaced } else { Said::Merged })
         }
-        Err(error) => Err(failure(
+        Err(error) => Err(StoreError::new(
             ErrorClass::Refused,
             "foreign-document",
             format!("the store has something under this commit's id that is no record: {error}"),

@@ -62,8 +62,11 @@ impl LocalStore {
             match failure {
                 sqlite::OpenError::Sqlite(source) => failed(&source),
                 other => {
-                    let mut error =
-                        error(ErrorClass::Held, "local-store", format!("{}: {other}", path.display()));
+                    let mut error = StoreError::new(
+                        ErrorClass::Held,
+                        "local-store",
+                        format!("{}: {other}", path.display()),
+                    );
                     error.hint =
                         Some("check that the folder exists, is yours and is on a local disk".to_owned());
                     error
@@ -79,19 +82,6 @@ impl LocalStore {
     }
 }
 
-fn error(class: ErrorClass, kind: &'static str, message: String) -> StoreError {
-    StoreError {
-        class,
-        status: None,
-        sub_status: None,
-        kind,
-        message,
-        hint: None,
-        retry_after: None,
-        cost: Cost::default(),
-    }
-}
-
 /// The class of SQLite's answer: what passes by itself is tried again, what needs a person is held.
 fn failed(source: &rusqlite::Error) -> StoreError {
     let (class, kind, hint) = match source.sqlite_error_code() {
@@ -104,7 +94,7 @@ fn failed(source: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::DiskFull) => (ErrorClass::Again, "local-store-full", Some("make room on the disk")),
         _ => (ErrorClass::Again, "local-store", None),
     };
-    let mut error = error(class, kind, format!("local store: {source}"));
+    let mut error = StoreError::new(class, kind, format!("local store: {source}"));
     error.hint = hint.map(str::to_owned);
     error
 }
@@ -112,7 +102,7 @@ fn failed(source: &rusqlite::Error) -> StoreError {
 fn exists(key: &Key) -> StoreError {
     StoreError {
         status: Some(409),
-        ..error(ErrorClass::Exists, "exists", format!("a document for {} exists", key.id))
+        ..StoreError::new(ErrorClass::Exists, "exists", format!("a document for {} exists", key.id))
     }
 }
 
@@ -153,7 +143,7 @@ fn insert(connection: &Connection, key: &Key, document: &Value) -> rusqlite::Res
 
 fn parse(body: &str) -> Result<Value, StoreError> {
     serde_json::from_str(body).map_err(|source| {
-        error(
+        StoreError::new(
             ErrorClass::Held,
             "local-store-damaged",
             format!("local store: a document is no JSON: {source}"),
@@ -186,7 +176,7 @@ fn statement_of(query: &Query) -> Result<(String, Vec<Bound>), StoreError> {
         let prefix = commit.to_ascii_lowercase();
         if prefix.len() < 4 || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             let message = format!("{commit:?} is no commit id: at least four hex digits are needed");
-            return Err(error(ErrorClass::Refused, "bad-query", message));
+            return Err(StoreError::new(ErrorClass::Refused, "bad-query", message));
         }
         // `g` follows every hex digit, so this is where the ids that begin so end.
         add("id < ?", Bound::Text(format!("{prefix}g")));
@@ -279,7 +269,11 @@ impl Store for LocalStore {
         }
         Err(StoreError {
             status: Some(412),
-            ..error(ErrorClass::Changed, "changed", format!("the document for {} has changed", key.id))
+            ..StoreError::new(
+                ErrorClass::Changed,
+                "changed",
+                format!("the document for {} has changed", key.id),
+            )
         })
     }
 

@@ -107,6 +107,23 @@ pub struct StoreError {
     pub cost: Cost,
 }
 
+impl StoreError {
+    /// An error without an answer from a server.
+    #[must_use]
+    pub fn new(class: ErrorClass, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            status: None,
+            sub_status: None,
+            kind,
+            message: message.into(),
+            hint: None,
+            retry_after: None,
+            cost: Cost::default(),
+        }
+    }
+}
+
 /// One line of `store init` or `store check`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

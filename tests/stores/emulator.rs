@@ -1,5 +1,7 @@
 //! The emulator as a process of its own.
 
+#![allow(dead_code, unreachable_pub, reason = "several test binaries share this file, each its own part")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -7,45 +9,45 @@ use std::process::{Child, Command, Stdio};
 use gitops_agent::store::cosmos::{CosmosConfig, CosmosStore, CredentialChoice, CredentialEnvironment};
 
 /// The public key of Microsoft's emulators, which is no secret.
-pub(crate) const KEY: &str =
+pub const KEY: &str =
     "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
 
 /// A running emulator; it ends with this value.
-pub(crate) struct Emulator {
+pub struct Emulator {
     process: Child,
     endpoint: String,
 }
 
 impl Emulator {
     /// Starts one on a free port and waits until it is ready.
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         let (process, endpoint) = spawn("0", arguments);
         Self { process, endpoint }
     }
 
     /// `http://127.0.0.1:PORT`.
-    pub(crate) fn endpoint(&self) -> &str {
+    pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
     /// A store on it that signs in with the key.
-    pub(crate) fn store(&self) -> CosmosStore {
+    pub fn store(&self) -> CosmosStore {
         self.store_with(&[("COSMOS_KEY", KEY)])
     }
 
     /// A store on it with these variables for credentials.
-    pub(crate) fn store_with(&self, environment: &[(&str, &str)]) -> CosmosStore {
+    pub fn store_with(&self, environment: &[(&str, &str)]) -> CosmosStore {
         store_at(&self.endpoint, environment)
     }
 
     /// Ends the process; connections to its port are refused from now on.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// Starts a new one, empty, on the same port.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         let port = self.endpoint.rsplit(':').next().unwrap().to_owned();
         (self.process, self.endpoint) = spawn(&port, &[]);
     }
@@ -59,7 +61,7 @@ impl Drop for Emulator {
 }
 
 /// A store at an endpoint, whatever is there.
-pub(crate) fn store_at(endpoint: &str, environment: &[(&str, &str)]) -> CosmosStore {
+pub fn store_at(endpoint: &str, environment: &[(&str, &str)]) -> CosmosStore {
     let lookup =
         |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     CosmosStore::new(CosmosConfig {

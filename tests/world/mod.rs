@@ -4,17 +4,17 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The public key of every Cosmos DB emulator; no secret.
-pub const EMULATOR_KEY: &str =
-    "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==";
+#[path = "../stores/emulator.rs"]
+mod emulator;
+
+pub use emulator::{Emulator, KEY as EMULATOR_KEY};
 
 /// Waits until `condition` holds, at most `seconds`.
 pub fn wait_for<T>(seconds: u64, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -195,39 +195,4 @@ impl World {
 /// The binary under test.
 pub fn agent() -> &'static str {
     env!("CARGO_BIN_EXE_gitops-agent")
-}
-
-/// Microsoft's emulator as a process of its own; ends with the value.
-pub struct Emulator {
-    process: Child,
-    pub endpoint: String,
-}
-
-impl Emulator {
-    pub fn start(flags: &[&str]) -> Self {
-        let path = Path::new(agent()).with_file_name("cosmos-emulator");
-        assert!(
-            path.is_file(),
-            "{} is missing: run `cargo build -p cosmos-emulator`, or tests/run",
-            path.display()
-        );
-        let mut process = Command::new(path)
-            .args(["--port", "0"])
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let endpoint = line.trim().strip_prefix("ready ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
-        Self { process, endpoint }
-    }
-}
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
