@@ -235,7 +235,6 @@ impl Search<'_, '_> {
 
 /// A content as the bytes it has in each distinct line or piece of 64 bytes.
 struct Fingerprint {
-    size: u64,
     /// (hash, bytes), sorted by hash, each hash once.
     pieces: Vec<(u32, u32)>,
 }
@@ -271,7 +270,7 @@ impl Fingerprint {
             }
             same
         });
-        Self { size: content.len() as u64, pieces }
+        Self { pieces }
     }
 
     /// Bytes of this content that the other has too.
@@ -293,8 +292,8 @@ mod tests {
     use super::*;
 
     fn score(old: &[u8], new: &[u8]) -> u64 {
-        let (old, new) = (Fingerprint::new(old), Fingerprint::new(new));
-        old.common(&new) * 100 / old.size.max(new.size)
+        let larger = old.len().max(new.len()) as u64;
+        Fingerprint::new(old).common(&Fingerprint::new(new)) * 100 / larger
     }
 
     #[test]
