@@ -7,10 +7,10 @@
 //! the content alone.
 
 use std::collections::BTreeSet;
-
-use git2::{ObjectType, Odb, OdbObject};
+use std::sync::Arc;
 
 use super::MAX_FILE_BYTES;
+use super::blobs::Blobs;
 use super::differ::Work;
 use super::lines::{self, LineDiff};
 use super::tree_walk::{Change, Side};
@@ -24,34 +24,31 @@ const MAX_COMMIT_BYTES: u64 = 64 << 20;
 const MAX_READ_FILES: u32 = 10_000;
 
 /// One version of a file's content.
-pub(super) enum Content<'odb> {
-    Blob(OdbObject<'odb>),
-    /// What Git shows for a pointer to a submodule's commit.
-    Submodule(Vec<u8>),
+pub(super) enum Content {
+    Read(Arc<[u8]>),
     /// Not read, for a reason that has been noted; the size where it is known.
     Unread(Option<u64>),
 }
 
-impl Content<'_> {
+impl Content {
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Blob(object) => Some(object.data()),
-            Self::Submodule(text) => Some(text),
+            Self::Read(bytes) => Some(bytes),
             Self::Unread(_) => None,
         }
     }
 
     pub(super) fn size(&self) -> Option<u64> {
         match self {
+            Self::Read(bytes) => Some(bytes.len() as u64),
             Self::Unread(size) => *size,
-            _ => self.bytes().map(|bytes| bytes.len() as u64),
         }
     }
 }
 
 /// Reads contents and keeps the account of the limits.
-pub(super) struct Reader<'r, 'odb> {
-    odb: &'r Odb<'odb>,
+pub(super) struct Reader<'r> {
+    blobs: Blobs<'r>,
     incomplete: &'r mut BTreeSet<Incomplete>,
     bytes_left: u64,
     files_left: u32,
@@ -59,9 +56,15 @@ pub(super) struct Reader<'r, 'odb> {
     pub(super) work: Work,
 }
 
-impl<'r, 'odb> Reader<'r, 'odb> {
-    pub(super) fn new(odb: &'r Odb<'odb>, incomplete: &'r mut BTreeSet<Incomplete>) -> Self {
-        Self { odb, incomplete, bytes_left: MAX_COMMIT_BYTES, files_left: MAX_READ_FILES, work: Work::new() }
+impl<'r> Reader<'r> {
+    pub(super) fn new(blobs: Blobs<'r>, incomplete: &'r mut BTreeSet<Incomplete>) -> Self {
+        Self {
+            blobs,
+            incomplete,
+            bytes_left: MAX_COMMIT_BYTES,
+            files_left: MAX_READ_FILES,
+            work: Work::new(),
+        }
     }
 
     /// Counts a file; `false` where it is one too many.
@@ -75,15 +78,14 @@ impl<'r, 'odb> Reader<'r, 'odb> {
         room
     }
 
-    pub(super) fn read(&mut self, side: Side) -> Content<'r> {
+    pub(super) fn read(&mut self, side: Side) -> Content {
         if side.is_submodule() {
-            return Content::Submodule(format!("Subproject commit {}\n", side.id).into_bytes());
+            // As Git shows a pointer to a submodule's commit.
+            return Content::Read(format!("Subproject commit {}\n", side.id).into_bytes().into());
         }
-        let odb = self.odb;
         // The size first: a huge blob must not even be inflated.
-        let size = match odb.read_header(side.id) {
-            Ok((size, ObjectType::Blob)) => size as u64,
-            _ => return self.unread(Incomplete::BlobAbsent, None),
+        let Some(size) = self.blobs.size(side.id) else {
+            return self.unread(Incomplete::BlobAbsent, None);
         };
         if size > MAX_FILE_BYTES {
             return self.unread(Incomplete::FileTooLarge, Some(size));
@@ -93,16 +95,14 @@ impl<'r, 'odb> Reader<'r, 'odb> {
             self.bytes_left = 0;
             return self.unread(Incomplete::CommitTooLarge, Some(size));
         }
-        match odb.read(side.id) {
-            Ok(blob) => {
-                self.bytes_left -= size;
-                Content::Blob(blob)
-            }
-            Err(_) => self.unread(Incomplete::BlobAbsent, Some(size)),
+        self.bytes_left -= size;
+        match self.blobs.read(side.id) {
+            Some(bytes) => Content::Read(bytes),
+            None => self.unread(Incomplete::BlobAbsent, Some(size)),
         }
     }
 
-    fn unread(&mut self, why: Incomplete, size: Option<u64>) -> Content<'r> {
+    fn unread(&mut self, why: Incomplete, size: Option<u64>) -> Content {
         self.incomplete.insert(why);
         Content::Unread(size)
     }

@@ -212,7 +212,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sides(old: &str, new: &str) -> (Vec<(u32, String)>, Vec<(u32, String)>) {
+    type Numbered = Vec<(u32, String)>;
+
+    fn sides(old: &str, new: &str) -> (Numbered, Numbered) {
         let diff = LineDiff::new(old.as_bytes(), new.as_bytes(), &mut Work::new());
         let text = diff.text();
         let list = |side: &SideText| {

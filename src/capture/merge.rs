@@ -9,8 +9,9 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use git2::{Odb, Oid};
+use git2::Oid;
 
+use super::blobs::Blobs;
 use super::content::{self, Content, Reader};
 use super::differ::Work;
 use super::lines::{self, Hunk, LineDiff};
@@ -20,14 +21,14 @@ use crate::facts::{ChangedFile, ChangedText, Incomplete, SideText};
 
 /// The files of a merge that differ from every parent, with the lines that do.
 pub(super) fn files(
-    odb: &Odb<'_>,
+    blobs: Blobs<'_>,
     tree: Oid,
     parents: &[Oid],
     incomplete: &mut BTreeSet<Incomplete>,
 ) -> Vec<ChangedFile> {
-    let mut merged = tree_walk::merged(odb, tree, parents, incomplete);
-    let old_paths = follow_renames(odb, tree, parents, &mut merged, incomplete);
-    let mut reader = Reader::new(odb, incomplete);
+    let mut merged = tree_walk::merged(blobs.odb, tree, parents, incomplete);
+    let old_paths = follow_renames(blobs, tree, parents, &mut merged, incomplete);
+    let mut reader = Reader::new(blobs, incomplete);
     merged
         .iter()
         .zip(old_paths)
@@ -39,7 +40,7 @@ pub(super) fn files(
 /// Renaming makes a file equal to none of the parents by its path: find where it was in those that lack it.
 /// Gives the old path in the first parent, where there is one.
 fn follow_renames(
-    odb: &Odb<'_>,
+    blobs: Blobs<'_>,
     tree: Oid,
     parents: &[Oid],
     merged: &mut [Merged],
@@ -51,8 +52,8 @@ fn follow_renames(
         if !merged.iter().any(lacking) {
             continue;
         }
-        let mut changes = tree_walk::changes(odb, Some(parent), Some(tree), incomplete);
-        renames::detect(odb, &mut changes);
+        let mut changes = tree_walk::changes(blobs.odb, Some(parent), Some(tree), incomplete);
+        renames::detect(blobs, &mut changes);
         for (merged, first_path) in merged.iter_mut().zip(&mut first_paths) {
             if lacking(merged)
                 && let Ok(at) = changes.binary_search_by(|change| change.path.cmp(&merged.path))
@@ -72,7 +73,7 @@ fn differs_from_all(merged: &Merged) -> bool {
     merged.parents.iter().all(|parent| *parent != merged.new)
 }
 
-fn file(reader: &mut Reader<'_, '_>, merged: &Merged, old_path: Option<Vec<u8>>) -> Option<ChangedFile> {
+fn file(reader: &mut Reader<'_>, merged: &Merged, old_path: Option<Vec<u8>>) -> Option<ChangedFile> {
     let change = Change {
         path: merged.path.clone(),
         old_path,
@@ -85,7 +86,7 @@ fn file(reader: &mut Reader<'_, '_>, merged: &Merged, old_path: Option<Vec<u8>>)
         return Some(file);
     }
     let new = merged.new.map(|side| reader.read(side));
-    let parents: Vec<Option<Content<'_>>> =
+    let parents: Vec<Option<Content>> =
         merged.parents.iter().map(|side| side.map(|side| reader.read(side))).collect();
 
     let shown = new.as_ref().or(parents.first().and_then(Option::as_ref));
@@ -114,7 +115,7 @@ fn file(reader: &mut Reader<'_, '_>, merged: &Merged, old_path: Option<Vec<u8>>)
 }
 
 /// The content, the empty one where there is no file, nothing where it could not be read.
-fn bytes<'c>(content: Option<&'c Content<'_>>) -> Option<&'c [u8]> {
+fn bytes<'c>(content: Option<&'c Content>) -> Option<&'c [u8]> {
     content.map_or(Some(&[]), Content::bytes)
 }
 

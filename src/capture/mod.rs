@@ -13,6 +13,7 @@
 //! Not looked at, on purpose: `.gitattributes` (binary follows from content), replacement refs and grafts
 //! (a record is about the commit that the id names).
 
+mod blobs;
 mod commit;
 mod content;
 mod differ;
@@ -24,6 +25,7 @@ mod revisions;
 mod settings;
 mod tree_walk;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Once;
@@ -33,6 +35,7 @@ pub use revisions::{Roots, Unpublished};
 pub use settings::GitSetting;
 
 use crate::facts::{CommitFacts, Incomplete};
+use blobs::{Blobs, Recent};
 use content::Reader;
 use git2::{ObjectFormat, ObjectType, Odb, Oid, RepositoryOpenFlags};
 
@@ -43,7 +46,7 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 const CARRIED: &[u8] = b".gitops-agent.toml";
 
 /// Above this size, 64 KiB, a carried file is ignored.
-const MAX_CARRIED_BYTES: usize = 64 << 10;
+const MAX_CARRIED_BYTES: u64 = 64 << 10;
 
 /// The id of a commit, SHA-1 or SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +86,7 @@ impl std::fmt::Debug for CommitId {
 /// An open repository. Cheap to open (about 0.1 ms); one per thread.
 pub struct Repo {
     inner: git2::Repository,
+    recent: RefCell<Recent>,
 }
 
 impl Repo {
@@ -100,7 +104,7 @@ impl Repo {
         let no_ceiling: [&Path; 0] = [];
         let inner = git2::Repository::open_ext(dir, RepositoryOpenFlags::FROM_ENV, no_ceiling)
             .map_err(|error| CaptureError::from_open(dir, &error))?;
-        Ok(Self { inner })
+        Ok(Self { inner, recent: RefCell::default() })
     }
 
     /// Opens the repository that Git announces to a hook by `GIT_DIR` and its companions, else the one
@@ -112,7 +116,7 @@ impl Repo {
         register_extensions()?;
         let inner = git2::Repository::open_from_env()
             .map_err(|error| CaptureError::from_open(Path::new("."), &error))?;
-        Ok(Self { inner })
+        Ok(Self { inner, recent: RefCell::default() })
     }
 
     /// Sets libgit2's caches for reading much of a history. Of the whole process; before any thread starts.
@@ -121,10 +125,12 @@ impl Repo {
         #[expect(unsafe_code, reason = "libgit2's options are unguarded globals: set before threads start")]
         // SAFETY: plain assignments of numbers; the documented contract asks for no other user meanwhile.
         let set = unsafe {
-            // Each version of a file is read twice, as new and as old one: by default no blob is cached.
-            git2::opts::set_cache_object_limit(ObjectType::Blob, 256 << 10)
-                .and_then(|()| git2::opts::set_cache_object_limit(ObjectType::Tree, 256 << 10))
+            // Contents have a cache of their own (`blobs`). Packs are mapped in pieces, not whole: what
+            // is mapped counts as this process's memory.
+            git2::opts::set_cache_object_limit(ObjectType::Tree, 256 << 10)
                 .and_then(|()| git2::opts::set_cache_max_size(32 << 20))
+                .and_then(|()| git2::opts::set_mwindow_size(32 << 20))
+                .and_then(|()| git2::opts::set_mwindow_mapped_limit(160 << 20))
         };
         // Only unknown object types are refused; without the caches everything still works.
         debug_assert!(set.is_ok());
@@ -170,6 +176,7 @@ impl Repo {
         };
         let tree = self.parse_id(&header.tree).ok_or_else(|| unreadable(id, "its header names no tree"))?;
 
+        let blobs = Blobs { odb: &odb, recent: &self.recent };
         let mut incomplete = BTreeSet::new();
         let parents: Vec<Option<Oid>> =
             header.parents.iter().map(|parent| self.tree_of(&odb, parent)).collect();
@@ -178,7 +185,7 @@ impl Repo {
         }
         let is_merge = parents.len() > 1;
         let merged = is_merge.then(|| match parents.iter().copied().collect::<Option<Vec<Oid>>>() {
-            Some(parents) => merge::files(&odb, tree, &parents, &mut incomplete),
+            Some(parents) => merge::files(blobs, tree, &parents, &mut incomplete),
             None => Vec::new(),
         });
         let mut changes = match parents.first() {
@@ -186,8 +193,8 @@ impl Repo {
             Some(Some(parent)) => tree_walk::changes(&odb, Some(*parent), Some(tree), &mut incomplete),
             Some(None) => Vec::new(),
         };
-        renames::detect(&odb, &mut changes);
-        let mut reader = Reader::new(&odb, &mut incomplete);
+        renames::detect(blobs, &mut changes);
+        let mut reader = Reader::new(blobs, &mut incomplete);
         let files = changes.into_iter().map(|change| reader.changed_file(change, !is_merge)).collect();
 
         Ok(CommitFacts {
@@ -202,7 +209,7 @@ impl Repo {
             files,
             merged,
             incomplete: incomplete.into_iter().collect(),
-            carried: carried(&odb, tree),
+            carried: carried(blobs, tree),
         })
     }
 
@@ -227,13 +234,10 @@ fn unreadable(id: &CommitId, reason: &str) -> CaptureError {
     CaptureError::Commit { id: id.hex(), reason: reason.to_owned() }
 }
 
-fn carried(odb: &Odb<'_>, tree: Oid) -> Option<Vec<u8>> {
-    let side = tree_walk::top_entry(odb, tree, CARRIED).filter(|side| side.is_file())?;
-    let (size, kind) = odb.read_header(side.id).ok()?;
-    if kind != ObjectType::Blob || size > MAX_CARRIED_BYTES {
-        return None;
-    }
-    Some(odb.read(side.id).ok()?.data().to_vec())
+fn carried(blobs: Blobs<'_>, tree: Oid) -> Option<Vec<u8>> {
+    let side = tree_walk::top_entry(blobs.odb, tree, CARRIED).filter(|side| side.is_file())?;
+    blobs.size(side.id).filter(|&size| size <= MAX_CARRIED_BYTES)?;
+    Some(blobs.read(side.id)?.to_vec())
 }
 
 /// Partial clones carry an extension that libgit2 does not know and need not: absent objects are absent.

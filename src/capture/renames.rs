@@ -9,9 +9,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use git2::Odb;
-
 use super::MAX_FILE_BYTES;
+use super::blobs::Blobs;
 use super::lines::is_binary;
 use super::tree_walk::{Change, Side};
 
@@ -30,14 +29,14 @@ const MIN_NAME_SCORE: u64 = MAX_SCORE * 3 / 4;
 const CANDIDATES: usize = 4;
 
 /// Turns matching deletions and additions into renames; the order by path is kept.
-pub(super) fn detect(odb: &Odb<'_>, changes: &mut Vec<Change>) {
+pub(super) fn detect(blobs: Blobs<'_>, changes: &mut Vec<Change>) {
     let gone: Vec<usize> = indices(changes, |change| change.new.is_none());
     let fresh: Vec<usize> = indices(changes, |change| change.old.is_none());
     if gone.is_empty() || fresh.is_empty() {
         return;
     }
     let mut search = Search {
-        odb,
+        blobs,
         changes,
         pairs: HashMap::new(),
         used: HashSet::new(),
@@ -83,8 +82,8 @@ fn keep_best(best: &mut Vec<Candidate>, candidate: Candidate) {
     }
 }
 
-struct Search<'s, 'odb> {
-    odb: &'s Odb<'odb>,
+struct Search<'s> {
+    blobs: Blobs<'s>,
     changes: &'s [Change],
     /// Added file → deleted file, by index.
     pairs: HashMap<usize, usize>,
@@ -95,7 +94,7 @@ struct Search<'s, 'odb> {
     bytes: u64,
 }
 
-impl Search<'_, '_> {
+impl Search<'_> {
     fn exact(&mut self, gone: &[usize], fresh: &[usize]) {
         let mut by_id: HashMap<git2::Oid, Vec<usize>> = HashMap::new();
         for &from in gone {
@@ -212,11 +211,8 @@ impl Search<'_, '_> {
 
     /// A file's size, asked for once; none where it is absent or too large to compare.
     fn size(&mut self, index: usize) -> Option<u64> {
-        let (odb, side) = (self.odb, self.side(index)?);
-        *self.sizes.entry(index).or_insert_with(|| {
-            let size = odb.read_header(side.id).ok()?.0 as u64;
-            (size <= MAX_FILE_BYTES).then_some(size)
-        })
+        let (blobs, side) = (self.blobs, self.side(index)?);
+        *self.sizes.entry(index).or_insert_with(|| blobs.size(side.id).filter(|&size| size <= MAX_FILE_BYTES))
     }
 
     /// Reads a file's fingerprint once, if the limit allows.
@@ -227,7 +223,7 @@ impl Search<'_, '_> {
         let size = self.size(index).filter(|size| self.bytes + size <= MAX_BYTES);
         let print = size.zip(self.side(index)).and_then(|(size, side)| {
             self.bytes += size;
-            Some(Fingerprint::new(self.odb.read(side.id).ok()?.data()))
+            Some(Fingerprint::new(&self.blobs.read(side.id)?))
         });
         self.prints.insert(index, print);
     }
