@@ -808,3 +808,13 @@ fn a_hook_finds_its_repository() {
     let git_dir = format!("--git-dir={}", repo.path().join(".git").display());
     commit(&other.path(), &[&git_dir, "--work-tree=."], "apart.txt");
 }
+
+#[test]
+fn a_repository_can_move_to_another_thread() {
+    let repo = TestRepo::new();
+    repo.write("a.txt", "a\n");
+    let id = CommitId::from_hex(&repo.commit("one")).unwrap();
+    let opened = open(&repo.path());
+    let files = std::thread::spawn(move || opened.facts(&id).unwrap().files.len()).join().unwrap();
+    assert_eq!(files, 1);
+}

@@ -2,7 +2,7 @@
 //!
 //! Over a history each version of a file is asked for twice, as the new and as the old one, and once more
 //! where a rename is looked for. libgit2's own cache evicts at random, which costs what it saves; this one
-//! forgets the older half: at most about 48 MiB for each open repository, contents above 256 KiB never.
+//! forgets the older half: at most about 16 MiB for each open repository, contents above 256 KiB never.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use git2::{ObjectType, Odb, Oid};
 const MAX_KEPT: usize = 256 << 10;
 
 /// When the younger half holds this much it becomes the older one.
-const HALF: usize = 24 << 20;
+const HALF: usize = 8 << 20;
 
 /// Recent contents, in two generations.
 #[derive(Default)]

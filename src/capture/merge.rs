@@ -115,7 +115,7 @@ fn file(reader: &mut Reader<'_>, merged: &Merged, old_path: Option<Vec<u8>>) -> 
 }
 
 /// The content, the empty one where there is no file, nothing where it could not be read.
-fn bytes<'c>(content: Option<&'c Content>) -> Option<&'c [u8]> {
+fn bytes(content: Option<&Content>) -> Option<&[u8]> {
     content.map_or(Some(&[]), Content::bytes)
 }
 
