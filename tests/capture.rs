@@ -818,3 +818,23 @@ fn a_repository_can_move_to_another_thread() {
     let files = std::thread::spawn(move || opened.facts(&id).unwrap().files.len()).join().unwrap();
     assert_eq!(files, 1);
 }
+
+#[test]
+fn thousands_of_equal_files_that_move() {
+    let repo = TestRepo::new();
+    for file in 0..5000 {
+        repo.write(&format!("old/{file}"), "");
+    }
+    repo.commit("one");
+    // Other names as well, so that no name leads to its partner.
+    std::fs::remove_dir_all(repo.path().join("old")).unwrap();
+    for file in 0..5000 {
+        repo.write(&format!("new/{file}.txt"), "");
+    }
+    let id = repo.commit("two");
+    let begin = std::time::Instant::now();
+    let facts = facts(&repo, &id);
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    assert_eq!(facts.files.len(), 5000);
+    assert!(facts.files.iter().all(|file| file.old_path.is_some()));
+}

@@ -7,7 +7,7 @@
 //! Limits, smaller than Git's and independent of the machine: at most [`MAX_PAIRS`] comparisons in the last
 //! step, files up to 4 MiB, [`MAX_BYTES`] of content in all. Beyond them files stay added and deleted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::MAX_FILE_BYTES;
 use super::blobs::Blobs;
@@ -24,6 +24,10 @@ const MAX_BYTES: u64 = 32 << 20;
 const MAX_SCORE: u64 = 60_000;
 const MIN_SCORE: u64 = MAX_SCORE / 2;
 const MIN_NAME_SCORE: u64 = MAX_SCORE * 3 / 4;
+
+/// Deleted files of one content that are looked at for each added file, as in Git: thousands of empty files
+/// must not be compared with each other.
+const MAX_SAME: usize = 100;
 
 /// The best candidates that are kept for each added file.
 const CANDIDATES: usize = 4;
@@ -96,10 +100,10 @@ struct Search<'s> {
 
 impl Search<'_> {
     fn exact(&mut self, gone: &[usize], fresh: &[usize]) {
-        let mut by_id: HashMap<git2::Oid, Vec<usize>> = HashMap::new();
+        let mut by_id: HashMap<git2::Oid, VecDeque<usize>> = HashMap::new();
         for &from in gone {
             if let Some(old) = self.changes[from].old {
-                by_id.entry(old.id).or_default().push(from);
+                by_id.entry(old.id).or_default().push_back(from);
             }
         }
         for &to in fresh {
@@ -111,12 +115,11 @@ impl Search<'_> {
                     .is_some_and(|old| old.mode == new.mode || (old.is_file() && new.is_file()))
             };
             let name = file_name(&self.changes[to].path);
-            let best = same
-                .iter()
+            let near = || same.iter().take(MAX_SAME);
+            let best = near()
                 .position(|&from| fits(from) && file_name(&self.changes[from].path) == name)
-                .or_else(|| same.iter().position(|&from| fits(from)));
-            if let Some(best) = best {
-                let from = same.remove(best);
+                .or_else(|| near().position(|&from| fits(from)));
+            if let Some(from) = best.and_then(|best| same.remove(best)) {
                 self.take(to, from);
             }
         }
