@@ -28,6 +28,7 @@ pub mod facts;
 pub mod history;
 pub mod install;
 pub mod judgement;
+mod literals;
 pub mod outbox;
 pub mod record;
 pub mod recorder;

@@ -121,7 +121,6 @@ impl Repo {
 
     /// Sets libgit2's caches for reading much of a history. Of the whole process; before any thread starts.
     pub fn tune_for_history() {
-        git2::opts::strict_hash_verification(false);
         #[expect(unsafe_code, reason = "libgit2's options are unguarded globals: set before threads start")]
         // SAFETY: plain assignments of numbers; the documented contract asks for no other user meanwhile.
         let set = unsafe {
@@ -245,6 +244,8 @@ fn register_extensions() -> Result<(), CaptureError> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
     ONCE.call_once(|| {
+        // Nothing is written here, and what Git wrote it has hashed.
+        git2::opts::strict_hash_verification(false);
         #[expect(unsafe_code, reason = "libgit2's list of extensions is an unguarded global: set once, here")]
         // SAFETY: `Once` keeps every other opening of a repository waiting until this is done.
         let set = unsafe { git2::opts::set_extensions(&["partialclone"]) };

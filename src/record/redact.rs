@@ -11,15 +11,16 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::{Captures, Regex, RegexBuilder};
+
+use crate::literals::Literals;
 
 /// One thing to take out.
 struct Pattern {
     /// `KIND` in `[redacted:KIND]`.
     kind: &'static str,
-    /// Literals, in lower case, one of which is in every match; none means "three digits and a dash or
-    /// blank", which the pre-filter finds by itself.
+    /// Literals, in lower case, one of which is in every match; none means what
+    /// [`has_unlabelled`] finds.
     anchors: &'static [&'static str],
     /// The expression. A group named `keep` stays in front of the replacement.
     expression: &'static str,
@@ -233,28 +234,19 @@ fn luhn(text: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
-struct Anchors {
-    automaton: Option<AhoCorasick>,
-    /// For each anchor in the automaton: the pattern it belongs to.
-    pattern: Vec<usize>,
-}
-
-fn anchors() -> &'static Anchors {
-    static ANCHORS: OnceLock<Anchors> = OnceLock::new();
+/// All anchors, and for each the pattern it belongs to.
+fn anchors() -> &'static (Literals, Vec<usize>) {
+    static ANCHORS: OnceLock<(Literals, Vec<usize>)> = OnceLock::new();
     ANCHORS.get_or_init(|| {
-        let (pattern, words): (Vec<usize>, Vec<&str>) = PATTERNS
+        let mut anchors: Vec<(&str, usize)> = PATTERNS
             .iter()
             .enumerate()
-            .flat_map(|(index, pattern)| pattern.anchors.iter().map(move |word| (index, *word)))
-            .unzip();
-        // Overlapping search needs standard semantics; the smallest automaton is built the fastest.
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::NoncontiguousNFA))
-            .build(words)
-            .ok();
-        Anchors { automaton, pattern }
+            .flat_map(|(index, pattern)| pattern.anchors.iter().map(move |word| (*word, index)))
+            .collect();
+        anchors.sort_unstable();
+        let (words, patterns): (Vec<Cow<'static, str>>, _) =
+            anchors.into_iter().map(|(word, index)| (Cow::Borrowed(word), index)).unzip();
+        (Literals::new(words), patterns)
     })
 }
 
@@ -274,28 +266,38 @@ fn compiled(index: usize) -> Option<&'static Regex> {
         .as_ref()
 }
 
-/// Whether the text holds three digits followed by `-` or a blank, or a digit, two or three more
-/// characters and a dash: what every unlabelled identifier here has.
-fn has_dashed_digits(text: &[u8]) -> bool {
+/// Whether the text can hold an identifier without a label: `ddd-dd-`, `dddd dddd` (or with a dash), or a
+/// digit with three characters and a dash after it, the beginning of a Medicare number.
+fn has_unlabelled(text: &[u8]) -> bool {
+    let digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     memchr::memchr2_iter(b'-', b' ', text).any(|at| {
-        at >= 3
-            && text[at - 1].is_ascii_digit()
-            && text[at - 3].is_ascii_alphanumeric()
-            && text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric)
+        if at < 3 || !digit(at - 1) || !text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric) {
+            return false;
+        }
+        let dash = text[at] == b'-';
+        let ssn = dash
+            && digit(at - 2)
+            && digit(at - 3)
+            && digit(at + 1)
+            && digit(at + 2)
+            && text.get(at + 3) == Some(&b'-');
+        let card = at >= 4 && (1..=4).all(|back| digit(at - back)) && (1..=4).all(|on| digit(at + on));
+        let mbi = dash
+            && at >= 4
+            && digit(at - 4)
+            && text[at - 3].is_ascii_uppercase()
+            && text[at + 1].is_ascii_uppercase();
+        ssn || card || mbi
     })
 }
 
 /// Replaces identifiers and secrets; borrows where there is none.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let anchors = anchors();
+    let (anchors, patterns) = anchors();
     let mut wanted = [false; PATTERNS.len()];
-    if let Some(automaton) = &anchors.automaton {
-        for found in automaton.find_overlapping_iter(text) {
-            wanted[anchors.pattern[found.pattern().as_usize()]] = true;
-        }
-    }
-    if has_dashed_digits(text.as_bytes()) {
+    anchors.search(text.as_bytes(), |number, _| wanted[patterns[usize::from(number)]] = true);
+    if has_unlabelled(text.as_bytes()) {
         for (index, pattern) in PATTERNS.iter().enumerate() {
             wanted[index] |= pattern.anchors.is_empty();
         }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
-use super::literals::Literals;
 use crate::facts::{ChangedFile, SideText};
+use crate::literals::Literals;
 
 /// How often each line (white space aside) was added and removed in the whole commit.
 ///

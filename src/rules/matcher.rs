@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::{Entry, Index, numbers};
 use super::lines::{Hits, Moves};
-use super::literals::Literals;
 use super::rule::{Class, Severity, Status};
 use super::selection::{Commit, Compiled, Found};
 use super::{Allowed, Finding, Side, Verdict};
 use crate::facts::{ChangedFile, CommitFacts, SideText};
+use crate::literals::Literals;
 
 /// Findings of one commit beyond this are left out, the least important first; tags and points count all.
 const FINDINGS_LIMIT: usize = 200;

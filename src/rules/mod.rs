@@ -15,7 +15,6 @@
 pub(crate) mod check;
 mod index;
 mod lines;
-mod literals;
 mod matcher;
 mod pack;
 mod pattern;
@@ -39,8 +38,8 @@ pub use rule::{
 };
 
 use crate::facts::CommitFacts;
+use crate::literals::Literals;
 use index::Index;
-use literals::Literals;
 use matcher::Engine;
 use pack::Known;
 use selection::Compiled;

@@ -42,6 +42,8 @@ fn compile(source: &str) -> Result<Regex, Box<meta::BuildError>> {
         .utf8_empty(false)
         .nfa_size_limit(Some(REGEX_LIMIT))
         .auto_prefilter(false)
+        // Left open, the number of cores is looked up in a dozen system files.
+        .pool_capacity(8)
         .dfa(false)
         .onepass(false);
     let syntax = syntax::Config::new().unicode(false).utf8(false).multi_line(true);

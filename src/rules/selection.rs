@@ -6,12 +6,12 @@ use regex_automata::Input;
 use regex_automata::meta::Regex;
 
 use super::lines::{Moves, is_comment, line_of};
-use super::literals::Literals;
 use super::matcher::FileView;
 use super::pattern::Pattern;
 use super::rule::{self, Allow, Class, Rule, Selection, Subject, Without};
 use super::{Allowed, Side, validators};
 use crate::facts::{ChangedFile, CommitFacts, Person, RepoPath, SideText, Status};
+use crate::literals::Literals;
 
 /// What is the same for all files of a commit.
 pub(super) struct Commit<'a> {

@@ -23,7 +23,7 @@ const LOWER: [u8; 256] = {
 };
 
 /// A set of literals, searchable at once.
-pub(super) struct Literals {
+pub(crate) struct Literals {
     /// Which four bytes can begin a literal, by hash: 131 072 bits, so that it stays in the first cache.
     bitmap: Box<[u64; 2048]>,
     /// Where the bucket of each hash of three bytes begins in `starts`, and a last one where all end.
@@ -36,7 +36,7 @@ pub(super) struct Literals {
 
 impl Literals {
     /// Takes sorted lower-case literals of three bytes or more; those beyond 65 534 are left out.
-    pub(super) fn new(literals: Vec<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(literals: Vec<Cow<'static, str>>) -> Self {
         let mut bitmap = Box::new([0_u64; 2048]);
         let mut keys = Vec::with_capacity(literals.len());
         let mut buckets = vec![0_u16; BUCKETS + 1];
@@ -68,18 +68,18 @@ impl Literals {
     }
 
     /// The number of a literal (lower case).
-    pub(super) fn number(&self, literal: &str) -> Option<u16> {
+    pub(crate) fn number(&self, literal: &str) -> Option<u16> {
         let at = self.literals.binary_search_by(|other| other.as_ref().cmp(literal)).ok()?;
         u16::try_from(at).ok()
     }
 
     /// How long a literal is, in bytes.
-    pub(super) fn len_of(&self, number: u16) -> usize {
+    pub(crate) fn len_of(&self, number: u16) -> usize {
         self.literals[usize::from(number)].len()
     }
 
     /// Calls `found` with number and offset of every occurrence, offsets ascending.
-    pub(super) fn search(&self, text: &[u8], mut found: impl FnMut(u16, usize)) {
+    pub(crate) fn search(&self, text: &[u8], mut found: impl FnMut(u16, usize)) {
         let mut rolling = 0_u32;
         for (at, byte) in text.iter().enumerate() {
             rolling = (rolling << 8) | u32::from(LOWER[usize::from(*byte)]);
