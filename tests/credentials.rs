@@ -6,7 +6,6 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-#[expect(dead_code, reason = "tests/stores.rs uses the rest")]
 #[path = "stores/emulator.rs"]
 mod emulator;
 

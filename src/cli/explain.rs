@@ -71,10 +71,10 @@ fn describe(record: &Record, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure
         .risk_factors
         .iter()
         .map(|factor| {
-            vec![format!("  {:+.3}", factor.contribution), factor.factor.clone(), format!("{}", factor.value)]
+            vec![format!("{:+.3}", factor.contribution), factor.factor.clone(), format!("{}", factor.value)]
         })
         .collect();
-    ui.table(&["  part", "factor", "value"], factors)?;
+    ui.table(&["part", "factor", "value"], factors)?;
     for finding in &record.findings {
         let rule = rules.rules().find(|rule| rule.id == finding.rule);
         ui.line("")?;

@@ -1,13 +1,15 @@
 //! `hook`: what Git calls. It always exits 0, prints nothing on success and one line on standard error at
 //! most, and leaves the network to the worker.
 //!
-//! The order of retreat, so that no commit is lost: the outbox; a spool file in the agent's data folder; a
-//! spool file in the repository's common Git folder. Where the commit cannot even be judged (settings or
+//! The order of retreat, so that no commit is lost: a spool file in the agent's data folder, which every
+//! command takes into the outbox; a spool file in the repository's common Git folder. Where the commit cannot even be judged (settings or
 //! rules that do not load), its id is noted instead of its record, and the worker judges it once that is
 //! mended.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use gitops_agent::capture::{CommitId, Repo};
@@ -52,16 +54,15 @@ pub(super) fn announced(arguments: &[OsString]) -> Option<(String, Vec<OsString>
 #[expect(clippy::exit, reason = "the one place where a hook ends")]
 pub(super) fn run(name: &str, arguments: Vec<OsString>) -> ! {
     // A panic would print a page and, in pre-push, stop the push.
-    std::panic::set_hook(Box::new(|_| {}));
-    let outcome = std::panic::catch_unwind(|| capture(name, &arguments));
-    match outcome {
-        Ok(Ok(())) => {}
-        Ok(Err(failure)) => ui::error(&format!("gitops-agent: {}", failure.line())),
-        Err(_) => ui::error(
+    std::panic::set_hook(Box::new(|_| {
+        ui::error(
             "gitops-agent: internal error; the commit is not affected, `gitops-agent verify` will name it",
-        ),
+        );
+        std::process::exit(0);
+    }));
+    if let Err(failure) = capture(name, &arguments) {
+        ui::error(&format!("gitops-agent: {}", failure.line()));
     }
-    // Nothing is left to be written: unwinding the repository and the database would only cost time.
     std::process::exit(0)
 }
 
@@ -69,7 +70,8 @@ fn capture(name: &str, arguments: &[OsString]) -> Result<(), Failure> {
     if environment::switched_off() || !gitops_agent::install::HOOKS.contains(&name) {
         return Ok(());
     }
-    let repo = Repo::open_from_env()?;
+    // Ending the process frees everything at once; doing it piece by piece would only take time.
+    let repo = ManuallyDrop::new(Repo::open_from_env()?);
     let commits = commits(&repo, name, arguments)?;
     if commits.is_empty() {
         return Ok(());
@@ -149,34 +151,46 @@ fn record(repo: &Repo, name: &str, commits: &[Announced], now: Timestamp) -> Res
     if !session.settings.enabled.value {
         return Ok(());
     }
-    let rules = session.rules()?;
+    let rules = ManuallyDrop::new(session.rules()?);
     let data = session.paths().ok().map(|paths| paths.data().to_owned());
-    let mut outbox = data.as_deref().map(Outbox::open_for_hook).and_then(Result::ok);
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
-    let repository = named(repo, outbox.as_ref(), place);
-    let recorder = session.recorder_of(repository, &rules);
-
-    let unknown = unknown(outbox.as_ref(), &session, &recorder.judgement(), name, commits);
+    let recorder = session.recorder_of(named(repo), &rules);
+    let unknown = unknown(data.as_deref(), &session, &recorder.judgement(), name, commits);
     let (now_judged, later) = unknown.split_at(unknown.len().min(AT_ONCE));
     let mut records = Vec::with_capacity(now_judged.len());
     for commit in now_judged {
-        let made = recorder.record(repo, &commit.id, name, commit.supersedes.clone(), now);
-        records.push(made?);
+        records.push(recorder.record(repo, &commit.id, name, commit.supersedes.clone(), now)?);
     }
     let destination = &session.settings.destination.value;
     let entries: Vec<NewEntry<'_>> =
         records.iter().map(|made| entry(made, &session, destination, place)).collect();
-    let queued = outbox.as_mut().is_some_and(|outbox| outbox.enqueue(&entries, now).is_ok());
-    if !queued {
-        for entry in &entries {
-            spool(data.as_deref(), repo.common_dir(), |folder| write_spool(folder, entry, now))?;
-        }
-    }
+    keep(&entries, data.as_deref(), repo.common_dir(), now)?;
     if !later.is_empty() {
         note(repo, name, later, now)?;
     }
     if let Some(data) = &data {
-        start_worker(data, outbox.as_ref().filter(|_| queued && later.is_empty()), now);
+        start_worker(data, now);
+    }
+    Ok(())
+}
+
+/// Makes the records durable. One goes into a spool file: two syncs like the database, but a third of the
+/// time, since no database has to be opened, and no other process's lock is ever waited for. Many go into
+/// the outbox, in one transaction, while it can be had.
+fn keep(
+    entries: &[NewEntry<'_>],
+    data: Option<&Path>,
+    common_dir: &Path,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if let (2.., Some(data)) = (entries.len(), data)
+        && let Ok(mut outbox) = Outbox::open_for_hook(data)
+        && outbox.enqueue(entries, now).is_ok()
+    {
+        return Ok(());
+    }
+    for entry in entries {
+        spool(data, common_dir, |folder| write_spool(folder, entry, now))?;
     }
     Ok(())
 }
@@ -202,28 +216,37 @@ pub(super) fn entry<'a>(
     }
 }
 
-/// The repository's name, with the id that the outbox knows where there is no remote: walking to the root
-/// commits costs milliseconds that a hook has not got.
-fn named(repo: &Repo, outbox: Option<&Outbox>, place: &Path) -> Repository {
-    let known = || {
-        let rows = outbox?.repositories().ok()?;
-        rows.into_iter().find(|row| row.path == place).map(|row| row.id).filter(|id| !id.is_empty())
-    };
-    recorder::repository(repo, known)
+/// The repository's name. Where there is no remote, the id that an earlier hook found is kept in the common
+/// Git folder: walking to the root commits costs milliseconds that a hook has not got.
+fn named(repo: &Repo) -> Repository {
+    let folder = repo.common_dir().join("gitops-agent");
+    let file = folder.join("repository-id");
+    let known = || std::fs::read_to_string(&file).ok().filter(|id| id.len() == 64);
+    let found = known();
+    let repository = recorder::repository(repo, || found.clone());
+    if repository.remote.is_none() && found.as_deref() != Some(&repository.id) {
+        // Best effort: the next hook finds it again.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        let _ = made.and_then(|()| std::fs::write(&file, &repository.id));
+    }
+    repository
 }
 
 /// Of a push, the commits that are not recorded yet; of the other hooks all, since a rewrite adds to the
 /// record that `post-commit` made.
 fn unknown<'a>(
-    outbox: Option<&Outbox>,
+    data: Option<&Path>,
     session: &Session,
     judgement: &str,
     name: &str,
     commits: &'a [Announced],
 ) -> Vec<&'a Announced> {
-    let known = match (name, outbox) {
-        ("pre-push", Some(outbox)) => outbox
-            .known(&session.settings.tenant.value, &session.settings.destination.value, Some(judgement))
+    let known = match (name, data) {
+        ("pre-push", Some(data)) => Outbox::open_for_hook(data)
+            .and_then(|outbox| {
+                let settings = &session.settings;
+                outbox.known(&settings.tenant.value, &settings.destination.value, Some(judgement))
+            })
             .unwrap_or_default(),
         _ => std::collections::HashSet::new(),
     };
@@ -274,11 +297,10 @@ impl AsRef<Announced> for Announced {
     }
 }
 
-/// Starts the worker, unless one is at work already or there is nothing to do yet. Without a worker the
-/// record waits for the next hook or for `flush`.
-/// `outbox` is `None` where something was spooled.
-fn start_worker(data: &Path, outbox: Option<&Outbox>, now: Timestamp) {
-    if let (Ok(Some(lock)), Ok(exe)) = (delivery::claim(data, outbox, now), std::env::current_exe()) {
+/// Starts the worker, unless one is at work already. Without a worker the record waits for the next hook or
+/// for `flush`.
+fn start_worker(data: &Path, now: Timestamp) {
+    if let (Ok(Some(lock)), Ok(exe)) = (delivery::claim(data, None, now), std::env::current_exe()) {
         let _ = detach::spawn_worker(&exe, &[worker::NAME], lock.into_file());
     }
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use gitops_agent::capture::{CaptureError, Repo};
 use gitops_agent::config::{Credential, GitKey, Paths, Settings, Sources};
 use gitops_agent::destination::Destination;
-use gitops_agent::outbox::Outbox;
+use gitops_agent::outbox::{Outbox, spool_in};
 use gitops_agent::record::Repository;
 use gitops_agent::recorder::{self, Recorder};
 use gitops_agent::rules::RuleSet;
 use gitops_agent::store::cosmos::{CosmosConfig, CosmosStore, CredentialChoice, CredentialEnvironment};
 use gitops_agent::store::local::LocalStore;
 use gitops_agent::store::{Store, StoreError};
+use jiff::Timestamp;
 
 use super::environment;
 use super::failure::{DISK, Failure};
@@ -59,9 +60,12 @@ impl Session {
         })
     }
 
-    /// The outbox of the user.
+    /// The outbox of the user, with what hooks have spooled since.
     pub(super) fn outbox(&self) -> Result<Outbox, Failure> {
-        Ok(Outbox::open(self.paths()?.data())?)
+        let data = self.paths()?.data();
+        let mut outbox = Outbox::open(data)?;
+        outbox.take_in_spool(&[spool_in(data)], Timestamp::now())?;
+        Ok(outbox)
     }
 
     /// The built-in rules and those of the rules folder.

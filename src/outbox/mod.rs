@@ -31,9 +31,10 @@
 //!
 //! # How
 //!
-//! SQLite in WAL mode with `synchronous=FULL`, one `BEGIN IMMEDIATE` per call. The hook opens it with
+//! SQLite in WAL mode with `synchronous=FULL`, one `BEGIN IMMEDIATE` per call. A hook with
+//! one commit does not open it at all but spools ([`write_spool`]); one with many uses
 //! [`Outbox::open_for_hook`]: at most 100 ms of waiting for another writer, no checkpoint, two syncs; any
-//! error there means [`write_spool`]. Everyone else uses [`Outbox::open`] and waits up to 5 s. A damaged
+//! error there means spooling too. Everyone else uses [`Outbox::open`] and waits up to 5 s. A damaged
 //! file is set aside with all its bytes by `open`, never by the hook, and a new one begun ([`Notice`]).
 //!
 //! Limits: 100 000 entries are about 30 MB once delivered, and what the records take before. The file must
@@ -52,6 +53,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use damage::Notice;
@@ -213,6 +215,9 @@ impl Outbox {
         let connection = sqlite::open(dir, FILE_NAME, opening, SCHEMA)
             .map_err(|error| OutboxError::opening(dir, error))?;
         connection.set_prepared_statement_cache_capacity(32);
+        // The worker checkpoints by itself (`tidy`). Closing would do it too and remove the log, which the next
+        // hook would have to make anew: one more sync of the folder.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         Ok(Self { connection, dir: dir.to_owned(), notice: None })
     }
 

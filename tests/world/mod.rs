@@ -1,7 +1,7 @@
 //! A clean room for tests of the whole agent: real Git, the real binary as separate processes, a home of
 //! its own, fixed names and dates.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::path::{Path, PathBuf};
