@@ -253,7 +253,8 @@ fn a_store_that_is_down_is_left_alone_and_tried_again_without_end() {
     assert_eq!((report.delivered, report.pending), (0, 500));
     // Sixteen under way, and one more for each of the four failures before the one that opens the gate.
     assert!(store.requests() <= 20, "{} requests", store.requests());
-    assert_eq!(outbox.stats(Timestamp::now()).unwrap().destinations[0].circuit, Circuit::Open);
+    // Open, or half open already on a slow machine.
+    assert_ne!(outbox.stats(Timestamp::now()).unwrap().destinations[0].circuit, Circuit::Closed);
     let patient = Options { patience: Duration::from_secs(5), ..options() };
     let report = drained(&mut outbox, &store, &patient);
     assert_eq!((report.delivered, report.pending), (500, 0));

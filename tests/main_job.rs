@@ -180,6 +180,25 @@ fn a_discarded_record_stays_discarded_and_is_named() {
 }
 
 #[test]
+fn uninstalling_leaves_the_git_folder_as_it_was() {
+    let world = World::new();
+    world.commit("a.txt", "one\n", "One");
+    let listing = || {
+        let mut find = Command::new("find");
+        find.arg(world.repo().join(".git")).args(["-path", "*/objects", "-prune", "-o", "-print"]);
+        let found = String::from_utf8(find.output().unwrap().stdout).unwrap();
+        found.lines().map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let before = listing();
+    world.ok(&["install"]);
+    let id = world.commit("a.txt", "two\n", "Two");
+    world.delivered(&id);
+    world.ok(&["uninstall"]);
+    let left: Vec<String> = listing().difference(&before).cloned().collect();
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[test]
 fn a_rewrite_links_the_new_record_to_the_old_one() {
     let world = World::new();
     world.ok(&["install"]);

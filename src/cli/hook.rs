@@ -232,6 +232,14 @@ fn named(repo: &Repo) -> Repository {
     repository
 }
 
+/// Removes what [`named`] keeps; spooled commits stay until they are delivered.
+pub(super) fn forget(repo: &Repo) {
+    let folder = repo.common_dir().join("gitops-agent");
+    let _ = std::fs::remove_file(folder.join("repository-id"));
+    // Fails, as it should, where commits still lie in it.
+    let _ = std::fs::remove_dir(folder);
+}
+
 /// Of a push, the commits that are not recorded yet; of the other hooks all, since a rewrite adds to the
 /// record that `post-commit` made.
 fn unknown<'a>(

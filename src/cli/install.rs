@@ -9,6 +9,7 @@ use gitops_agent::recorder;
 use jiff::Timestamp;
 
 use super::failure::{DISK, Failure};
+use super::hook;
 use super::session::Session;
 use super::ui::Ui;
 
@@ -63,6 +64,9 @@ pub(super) fn uninstall(args: &InstallArgs, ui: &mut Ui) -> Result<ExitCode, Fai
     let git = args.git()?;
     let plan = install::plan_uninstall(&git, &args.target()?)?;
     carry_out(args, &git, &plan, "nothing of gitops-agent is installed here", ui)?;
+    if !args.dry_run && !args.global {
+        hook::forget(&Repo::open(&args.repo)?);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
