@@ -10,38 +10,41 @@ use crate::literals::Literals;
 
 /// How often each line (white space aside) was added and removed in the whole commit.
 ///
-/// A line counts as moved when the other side has at least as many copies of it. Filled on the first
-/// question, since most commits ask none.
+/// A line counts as moved when the other side has at least as many copies of it. A side is counted on the
+/// first question that needs it: most commits ask none, and of those that ask most need one side only.
 pub(super) struct Moves<'a> {
     files: &'a [ChangedFile],
-    counts: OnceLock<HashMap<u64, [u32; 2], BuildHasherDefault<Ready>>>,
+    added: OnceLock<Counts>,
+    removed: OnceLock<Counts>,
 }
+
+type Counts = HashMap<u64, u32, BuildHasherDefault<Ready>>;
 
 impl<'a> Moves<'a> {
     pub(super) fn new(files: &'a [ChangedFile]) -> Self {
-        Self { files, counts: OnceLock::new() }
+        Self { files, added: OnceLock::new(), removed: OnceLock::new() }
     }
 
     /// Whether a line of the added (else removed) side stands on the other side as well.
     pub(super) fn moved(&self, line: &[u8], added: bool) -> bool {
-        let counts = self.counts.get_or_init(|| {
-            let one_sided = self.files.iter().all(|file| file.text.removed.is_empty())
-                || self.files.iter().all(|file| file.text.added.is_empty());
-            if one_sided {
-                return HashMap::default();
-            }
-            let mut counts: HashMap<u64, [u32; 2], BuildHasherDefault<Ready>> = HashMap::default();
+        let line = fingerprint(line);
+        let other = self.count(line, !added);
+        other > 0 && other >= self.count(line, added)
+    }
+
+    fn count(&self, line: u64, added: bool) -> u32 {
+        let side = if added { &self.added } else { &self.removed };
+        let counts = side.get_or_init(|| {
+            let mut counts = Counts::default();
             for file in self.files {
-                for (side, text) in [(0, &file.text.added), (1, &file.text.removed)] {
-                    for (_, line) in text.iter() {
-                        counts.entry(fingerprint(line)).or_default()[side] += 1;
-                    }
+                let text = if added { &file.text.added } else { &file.text.removed };
+                for (_, line) in text.iter() {
+                    *counts.entry(fingerprint(line)).or_default() += 1;
                 }
             }
             counts
         });
-        let Some(&[plus, minus]) = counts.get(&fingerprint(line)) else { return false };
-        if added { minus >= plus } else { plus >= minus }
+        counts.get(&line).copied().unwrap_or_default()
     }
 }
 

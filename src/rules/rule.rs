@@ -199,6 +199,12 @@ impl Subject {
         matches!(self, Self::Added | Self::Removed | Self::NetAdded | Self::NetRemoved)
     }
 
+    /// Whether it asks for what a file is, not for what is in it.
+    #[allow(dead_code, reason = "the build script asks no rules")]
+    pub(super) fn is_file(self) -> bool {
+        matches!(self, Self::Path | Self::Kind | Self::Mode)
+    }
+
     /// Whether it is the same for every file of a commit.
     pub(super) fn is_commit(self) -> bool {
         matches!(self, Self::Message | Self::Author | Self::Trailer | Self::Size)

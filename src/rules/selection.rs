@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use regex_automata::Input;
 use regex_automata::meta::Regex;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
 
 use super::lines::{Moves, is_comment, line_of};
 use super::matcher::FileView;
 use super::pattern::Pattern;
 use super::rule::{self, Allow, Class, Rule, Selection, Subject, Without};
 use super::{Allowed, Side, validators};
-use crate::facts::{ChangedFile, CommitFacts, Person, RepoPath, SideText, Status};
+use crate::facts::{ChangedFile, CommitFacts, FileKind, Person, RepoPath, SideText, Status};
 use crate::literals::Literals;
 
 /// What is the same for all files of a commit.
@@ -46,6 +49,7 @@ pub(super) struct Compiled {
     pub(super) rule: Rule,
     keywords: BTreeMap<String, Vec<u16>>,
     context: BTreeMap<String, Vec<u16>>,
+    kinds: BTreeMap<String, Vec<FileKind>>,
     /// By their sources, since selections of one rule often share them.
     patterns: BTreeMap<Vec<String>, Pattern>,
     allow: Vec<Pattern>,
@@ -64,6 +68,7 @@ impl Compiled {
             context: named(|_, selection| {
                 selection.context.as_ref().map(|context| context.words.clone()).unwrap_or_default()
             }),
+            kinds: rule.sel.iter().map(|(name, selection)| (name.clone(), kinds(selection))).collect(),
             patterns: rule
                 .sel
                 .values()
@@ -80,6 +85,16 @@ impl Compiled {
             return None;
         }
         let when = &self.rule.when;
+        // Path and kind are asked before any line is: they spare most of the regular expressions.
+        let holds_without_text = |name: &String| {
+            let plain = self.rule.sel.get(name).is_some_and(|selection| selection.subject.is_file());
+            plain.then(|| self.holds(name, commit, view).is_some())
+        };
+        if when.all.iter().any(|name| holds_without_text(name) == Some(false))
+            || when.none.iter().any(|name| holds_without_text(name) == Some(true))
+        {
+            return None;
+        }
         let mut held = Vec::new();
         for name in &when.all {
             held.push(self.holds(name, commit, view)?);
@@ -153,10 +168,7 @@ impl Compiled {
                 });
                 once(Side::Path, fits)
             }
-            Subject::Kind => {
-                let kind = serde_json::to_value(view?.file.kind).ok()?;
-                once(Side::Path, selection.kind.iter().any(|wanted| kind.as_str() == Some(wanted)))
-            }
+            Subject::Kind => once(Side::Path, self.kinds.get(name)?.contains(&view?.file.kind)),
             Subject::Mode => {
                 let file = view?.file;
                 let modes = format!("{:06o} {:06o}", file.old_mode, file.new_mode);
@@ -284,6 +296,15 @@ impl Compiled {
             self.rule.allow.iter().zip(&self.allow).find(|(allow, pattern)| covers(allow, pattern))?;
         Some(Allowed { reason: allow.reason.clone(), owner: allow.owner.clone(), until: allow.until.clone() })
     }
+}
+
+/// The kinds that a selection names; loading has refused other names.
+fn kinds(selection: &Selection) -> Vec<FileKind> {
+    let read = |name: &String| {
+        let name: StrDeserializer<'_, serde::de::value::Error> = name.as_str().into_deserializer();
+        FileKind::deserialize(name).ok()
+    };
+    selection.kind.iter().filter_map(read).collect()
 }
 
 /// Calls `line` with the lines of `candidates`, else with all that `regex` may match.
