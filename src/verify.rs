@@ -5,14 +5,18 @@
 //! newer rule may rightly say something else. To compare a history of any length in little memory, only a
 //! hash of each field is kept until the store's document arrives.
 //!
-//! What this cannot show: somebody who can write to the store can change a record together with its
-//! digest in the fields that do not follow from the commit (`source`, `recordedAt`, `supersedes`).
+//! Beside that, the digest of the stored document is computed anew, so that a judgement cannot be changed
+//! alone, not even by pretending that another agent made it.
+//!
+//! What this cannot show: the digest has no key. Somebody who can write to the store can change a judgement
+//! together with the digest if they also change the rules or the agent that it names; and fields that do
+//! not follow from the commit (`source`, `recordedAt`, `supersedes`, `alsoIn`) are in no digest.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::{Value, json};
 
-use crate::record::{Identity, Record, redact};
+use crate::record::{Identity, Record, digest, redact};
 
 /// Fields that follow from the commit's header alone.
 const HEADER: &[&str] = &[
@@ -51,6 +55,8 @@ pub struct Expected {
     kinds: u64,
     people: [Person; 2],
     message: [u64; 2],
+    /// The message that the digest covers, where the stored one may have lost people to the privacy setting.
+    plain_message: Option<String>,
     /// Only where the thresholds are the built-in ones: a level follows from a setting that the record
     /// does not hold.
     level: Option<u64>,
@@ -90,6 +96,8 @@ impl Expected {
                 hash_of(&document["message"]),
                 hash_of(&Value::String(redact::people(&record.message))),
             ],
+            plain_message: (redact::people(&record.message) != record.message)
+                .then(|| record.message.clone()),
             level: level.then(|| hash_of(&document["riskLevel"])),
         })
     }
@@ -122,6 +130,19 @@ impl Expected {
         }
         if same_judge && self.level.is_some_and(|level| level != hash_of(&document["riskLevel"])) {
             differing.push("riskLevel");
+        }
+        // The document must be what its own digest says, whoever judged it.
+        let stored = document["message"].as_str().unwrap_or_default();
+        let message = match &self.plain_message {
+            Some(plain) if redact::people(plain) == stored => plain,
+            _ => stored,
+        };
+        let own = digest(document, message).ok();
+        if own.as_deref() != document["digest"].as_str() && !differing.contains(&"digest") {
+            differing.push("digest");
+        }
+        if document["ttl"].as_i64().is_none_or(|seconds| seconds <= 0) {
+            differing.push("ttl");
         }
         // Which kind a file is of is the agent's opinion.
         if same_judge && self.kinds != hash_of(&kinds(document)) && !differing.contains(&"filesChanged") {

@@ -160,8 +160,18 @@ fn verify_names_what_is_missing_altered_and_queued() {
     let output = world.output(&["verify", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(found["altered"][&id], serde_json::json!(["riskScore"]));
+    assert_eq!(found["altered"][&id], serde_json::json!(["riskScore", "digest"]));
     assert_eq!(found["missing"], serde_json::json!([other]));
+    // Pretending that somebody else judged it does not help; and what was deleted can be recorded again.
+    let connection = rusqlite::Connection::open(&store).unwrap();
+    let forged = "UPDATE documents SET body = json_set(body, '$.agentVersion', '0.0.9') WHERE id = ?1";
+    assert_eq!(connection.execute(forged, [&id]).unwrap(), 1);
+    drop(connection);
+    world.ok(&["backfill", "--missing"]);
+    let output = world.output(&["verify", "--json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["altered"][&id], serde_json::json!(["digest"]));
+    assert_eq!(found["missing"], serde_json::json!([]));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `backfill`: records history. It skips what is recorded already, so that it can be ended and repeated at
 //! any time, and writes in batches, each of which is durable before the next begins.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,7 +14,7 @@ use jiff::civil::Date;
 use serde_json::json;
 
 use super::failure::{Failure, PARTLY, USAGE};
-use super::session::Session;
+use super::session::{Session, block_on};
 use super::ui::Ui;
 use super::{RepoFlag, flush, hook};
 
@@ -42,6 +43,9 @@ pub(super) struct BackfillArgs {
     /// Threads; all cores unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
+    /// Look into the store, and record again what was delivered once and is not there any more.
+    #[arg(long)]
+    missing: bool,
     /// Leave the records in the outbox.
     #[arg(long)]
     no_flush: bool,
@@ -129,6 +133,9 @@ fn store(
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir()).to_owned();
     let now = Timestamp::now();
     outbox.register_repository(&place, &recorder.repository().id, now)?;
+    if args.missing {
+        unlearn(session, &mut outbox)?;
+    }
     let known = outbox.known(&session.settings.tenant.value, destination, Some(&recorder.judgement()))?;
     let wanted: Vec<CommitId> = commits.iter().filter(|id| !known.contains(&id.hex())).copied().collect();
     let bar = ui.progress(wanted.len(), "recording");
@@ -154,6 +161,17 @@ fn store(
     batch.write(&mut outbox, session, &place, &mut totals, now)?;
     bar.finish_and_clear();
     Ok(totals)
+}
+
+/// Makes the outbox forget what it delivered and the store has not got any more: deleted, or lost with the
+/// store itself.
+fn unlearn(session: &Session, outbox: &mut Outbox) -> Result<(), Failure> {
+    let settings = &session.settings;
+    let tenant = &settings.tenant.value;
+    let stored = block_on(session.store()?.keys(tenant, None, None))??;
+    let ids: HashSet<String> = stored.value.into_iter().map(|key| key.id).collect();
+    outbox.forget_delivered(tenant, &settings.destination.value, |id| !ids.contains(id))?;
+    Ok(())
 }
 
 /// Records that go into the outbox in one transaction: one sync for many.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use gitops_agent::record::{Identity, Record};
+use gitops_agent::record::{ClassOrigin, Identity, Record};
 use gitops_agent::rules::RuleSet;
 
 use super::RepoFlag;
@@ -35,7 +35,7 @@ pub(super) fn run(args: &ExplainArgs, ui: &mut Ui) -> Result<ExitCode, Failure> 
     let session = Session::of_repo(&repo, args.rules.clone())?;
     let rules = session.rules()?;
     let record =
-        session.recorder(&repo, &rules).record(&repo, &id, "explain", Vec::new(), jiff::Timestamp::now())?;
+        session.recorder(&repo, &rules).record(&repo, &id, "backfill", Vec::new(), jiff::Timestamp::now())?;
     if args.json {
         ui.json(&record.record)?;
     } else {
@@ -53,13 +53,15 @@ fn describe(record: &Record, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure
         Identity::Hashed { hash } => format!("person {}", &hash[..12]),
     };
     ui.line(format!("  {author}, {}", record.timestamp))?;
+    let origin = match record.class.origin {
+        ClassOrigin::Set => "set",
+        ClassOrigin::Carried => "carried by the repository",
+        ClassOrigin::Inferred => "inferred",
+        ClassOrigin::Unknown => "nobody set one",
+    };
     ui.line(format!(
-        "  {} files, +{} -{}, class {} ({:?})",
-        record.stats.files,
-        record.stats.insertions,
-        record.stats.deletions,
-        record.class.value,
-        record.class.origin
+        "  {} files, +{} -{}, class {} ({})",
+        record.stats.files, record.stats.insertions, record.stats.deletions, record.class.value, origin
     ))?;
     if !record.complete {
         ui.line(format!("  incomplete: {}", record.incomplete_because.join(", ")))?;

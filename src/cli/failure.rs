@@ -68,7 +68,7 @@ impl Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::new(USAGE, error.to_string())
-            .hint("see `gitops-agent config show --origin`, then mend the value")
+            .hint("mend or remove the value where it was set; nothing was changed or lost")
     }
 }
 
@@ -107,15 +107,19 @@ impl From<InstallError> for Failure {
 
 impl From<OutboxError> for Failure {
     fn from(error: OutboxError) -> Self {
-        Self::new(DISK, error.to_string())
+        let code = match error {
+            OutboxError::NotFound(_) | OutboxError::Ambiguous { .. } | OutboxError::Settled(_) => USAGE,
+            _ => DISK,
+        };
+        Self::new(code, error.to_string())
     }
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let code = match error.class {
+            _ if error.kind.starts_with("local-store") => DISK,
             ErrorClass::Held => DENIED,
-            _ if error.kind == "local-store" => DISK,
             _ => PARTLY,
         };
         let hint =

@@ -38,7 +38,7 @@ use ui::Ui;
 /// A Git hook queues a record of every commit on disk; a background process delivers it to Azure Cosmos
 /// DB, or to an embedded local store when no account is set.
 #[derive(Debug, Parser)]
-#[command(name = "gitops-agent", version, max_term_width = 100, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "gitops-agent", bin_name = "gitops-agent", version, max_term_width = 100, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,

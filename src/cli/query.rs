@@ -37,7 +37,7 @@ pub(super) struct QueryArgs {
     #[arg(long, value_name = "SHA", value_parser = commit)]
     commit: Option<String>,
     /// At most so many.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = limit)]
     limit: Option<usize>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -72,6 +72,10 @@ fn score(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|score| (0.0..=1.0).contains(score))
         .ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "must be a whole number from 1".to_owned())
 }
 
 fn commit(text: &str) -> Result<String, String> {

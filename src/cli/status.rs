@@ -54,7 +54,12 @@ pub(super) fn run(args: &StatusArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let stats = outbox.stats(now)?;
     let here = stats.destinations.iter().find(|row| row.destination == session.settings.destination.value);
     let repositories = repositories(&outbox)?;
-    let health = health(&stats, here, &repositories, outbox.notice().is_some());
+    let rules = session.rules();
+    let blocked = rules.is_err() || session.settings.hold().is_some();
+    if let Err(failure) = rules {
+        ui.note(format!("nothing new can be judged: {}", failure.line()));
+    }
+    let health = health(&stats, here, &repositories, outbox.notice().is_some(), blocked);
     if args.json {
         ui.json(&document(&session, &stats, here, &repositories, health))?;
     } else {
@@ -97,14 +102,16 @@ fn uncaptured(outbox: &Outbox, path: &Path) -> usize {
     count().unwrap_or(0)
 }
 
+/// `blocked`: nothing new can be recorded or delivered as things are set.
 fn health(
     stats: &Stats,
     here: Option<&DestinationStats>,
     repositories: &[Repository],
     damaged: bool,
+    blocked: bool,
 ) -> Health {
     let circuit = here.is_some_and(|here| here.circuit != Circuit::Closed);
-    if stats.held > 0 || damaged || circuit {
+    if stats.held > 0 || damaged || circuit || blocked {
         return Health::Failing;
     }
     let stale = stats.oldest_pending_seconds.is_some_and(|age| age > STALE_SECONDS);

@@ -189,7 +189,10 @@ fn compare(
         let id = document["id"].as_str().unwrap_or_default();
         match history.expected.remove(id) {
             Some(expected) => {
-                let differing = expected.differences(&document);
+                let mut differing = expected.differences(&document);
+                if document["tenantId"] != found.tenant.as_str() {
+                    differing.push("tenantId");
+                }
                 if differing.is_empty() {
                     found.recorded += 1;
                 } else {
@@ -263,7 +266,7 @@ fn print(found: &Found, ui: &mut Ui) -> Result<(), Failure> {
         ui.line(format!("altered: {id}: {}", fields.join(", ")))?;
     }
     if !found.missing.is_empty() {
-        ui.line("next: `gitops-agent backfill` records what is missing")?;
+        ui.line("next: `gitops-agent backfill --missing` records what the store lacks")?;
     }
     Ok(())
 }

@@ -88,6 +88,33 @@ impl Outbox {
         Ok(ids.collect::<Result<_, _>>()?)
     }
 
+    /// Forgets delivered records that `gone` names, so that they can be queued again. Returns how many.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn forget_delivered(
+        &mut self,
+        tenant: &str,
+        destination: &Destination,
+        gone: impl Fn(&str) -> bool,
+    ) -> Result<usize, OutboxError> {
+        let transaction = self.begin()?;
+        let rows: Vec<(i64, String)> = transaction
+            .prepare(
+                "SELECT e.entry, e.id FROM entries e JOIN destinations d USING (destination)
+                 WHERE e.tenant = ?1 AND d.name = ?2 AND e.state = 'delivered'",
+            )?
+            .query_map(params![tenant, name_of(destination)], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        let mut forgotten = 0;
+        for (entry, _) in rows.iter().filter(|(_, id)| gone(id)) {
+            forgotten +=
+                transaction.prepare_cached("DELETE FROM entries WHERE entry = ?1")?.execute([entry])?;
+        }
+        transaction.commit()?;
+        Ok(forgotten)
+    }
+
     /// Remembers a working copy, so that `status` and reconciliation know it before its first commit.
     ///
     /// # Errors

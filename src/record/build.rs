@@ -112,7 +112,7 @@ pub fn build(
         declared.reviewed_by.fill("[redacted:person]".to_owned());
     }
     fit(&mut record)?;
-    record.digest = super::digest(&record, &message)?;
+    record.digest = super::digest(&serde_json::to_value(&record)?, &message)?;
     Ok(record)
 }
 

@@ -6,42 +6,45 @@
 //! settings; `author` and `committer` follow from the privacy setting (`verify` compares them with the
 //! commit itself); `class.origin` says who said it, not what it is.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::Record;
+/// What the digest covers as it stands in the document; `message`, `declared` and `class` are taken apart.
+const COVERED: &[&str] = &[
+    "id",
+    "commitDate",
+    "timestamp",
+    "authorTimestamp",
+    "messageTruncated",
+    "parents",
+    "complete",
+    "incompleteBecause",
+    "riskScore",
+    "model",
+    "riskFactors",
+    "compliance",
+    "findings",
+    "findingsTotal",
+    "filesChanged",
+    "filesChangedTotal",
+    "stats",
+    "signature",
+    "rules",
+    "schemaVersion",
+];
 
-/// The digest of a record, lower-case hex. `message` is the redacted message before the privacy setting
-/// replaced people in its trailers, so that the setting does not change the digest.
+/// The digest of a record as JSON, lower-case hex, whatever its `digest` says. `message` is the redacted
+/// message before the privacy setting replaced people in its trailers, so that the setting does not change
+/// the digest.
 ///
 /// # Errors
-/// None in practice: every field is a plain value and every number is finite.
-pub fn digest(record: &Record, message: &str) -> Result<String, serde_json::Error> {
-    let canonical: Value = json!({
-        "id": record.id,
-        "commitDate": record.commit_date,
-        "timestamp": record.timestamp,
-        "authorTimestamp": record.author_timestamp,
-        "message": message,
-        "messageTruncated": record.message_truncated,
-        "parents": record.parents,
-        "complete": record.complete,
-        "incompleteBecause": record.incomplete_because,
-        "class": record.class.value,
-        "riskScore": record.risk_score,
-        "model": record.model,
-        "riskFactors": record.risk_factors,
-        "compliance": record.compliance,
-        "findings": record.findings,
-        "findingsTotal": record.findings_total,
-        "filesChanged": record.files_changed,
-        "filesChangedTotal": record.files_changed_total,
-        "stats": record.stats,
-        "declared": super::Declared::read(message),
-        "signature": record.signature,
-        "rules": record.rules,
-        "schemaVersion": record.schema_version,
-    });
+/// None in practice: a document is plain values and every number is finite.
+pub fn digest(document: &Value, message: &str) -> Result<String, serde_json::Error> {
+    let mut canonical: Map<String, Value> =
+        COVERED.iter().map(|name| ((*name).to_owned(), document[*name].clone())).collect();
+    canonical.insert("message".to_owned(), message.into());
+    canonical.insert("declared".to_owned(), serde_json::to_value(super::Declared::read(message))?);
+    canonical.insert("class".to_owned(), document["class"]["value"].clone());
     let bytes = serde_json_canonicalizer::to_vec(&canonical)?;
     Ok(hex(&Sha256::digest(&bytes)))
 }

@@ -37,7 +37,12 @@ impl Repository {
             Some(url) => sha256(url.as_bytes()),
             None => origin().unwrap_or_else(|mut roots| {
                 roots.sort();
-                if roots.is_empty() { String::new() } else { sha256(roots.join("\n").as_bytes()) }
+                match (roots.is_empty(), remote) {
+                    (false, _) => sha256(roots.join("\n").as_bytes()),
+                    // A shallow clone of a folder: that folder is all that is known.
+                    (true, Some(folder)) => sha256(folder.as_bytes()),
+                    (true, None) => String::new(),
+                }
             }),
         };
         let name = shared

@@ -153,7 +153,7 @@ fn parse(body: &str) -> Result<Value, StoreError> {
 
 /// The statement of a query and what is bound to it.
 fn statement_of(query: &Query) -> Result<(String, Vec<Bound>), StoreError> {
-    let mut sql = String::from("SELECT body FROM documents WHERE tenant = ?");
+    let mut sql = String::from("SELECT body, id FROM documents WHERE tenant = ?");
     let mut bound = vec![Bound::Text(query.tenant.clone())];
     let mut add = |condition: &str, value: Bound| {
         sql.push_str(" AND ");
@@ -284,8 +284,11 @@ impl Store for LocalStore {
         let mut statement = connection.prepare(&sql).map_err(|error| failed(&error))?;
         let mut rows = statement.query(params_from_iter(bound)).map_err(|error| failed(&error))?;
         while let Some(row) = rows.next().map_err(|error| failed(&error))? {
-            let body: String = row.get(0).map_err(|error| failed(&error))?;
-            if !sink(parse(&body)?) {
+            let (body, id): (String, String) =
+                (row.get(0).map_err(|error| failed(&error))?, row.get(1).map_err(|error| failed(&error))?);
+            // One damaged document must not hide the others.
+            let document = parse(&body).unwrap_or_else(|_| serde_json::json!({ "id": id, "damaged": true }));
+            if !sink(document) {
                 break;
             }
         }
