@@ -2,7 +2,7 @@
 //! neighbouring commits (neighbours share trees and blobs, which libgit2 then has in its cache) and hand
 //! their results to one consumer.
 //!
-//! Memory is bounded: at most [`WAITING`] runs of [`RUN`] results wait for the consumer, whatever the
+//! Memory is bounded: at most `WAITING` runs of `RUN` results wait for the consumer, whatever the
 //! length of the history.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

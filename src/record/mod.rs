@@ -1,6 +1,6 @@
 //! The record: one JSON document per tenant and commit, its canonical form and its digest.
 //!
-//! [`build`] turns facts, verdict and risk into a [`Record`]; nothing here knows a repository or a
+//! [`build()`] turns facts, verdict and risk into a [`Record`]; nothing here knows a repository or a
 //! store. Identifiers and secrets are taken out of every free text ([`redact`]) before the record
 //! exists, so no undigested text can reach the disk.
 //!
@@ -112,7 +112,7 @@ pub struct Record {
     pub schema_version: u32,
     /// When the record was made, RFC 3339, UTC.
     pub recorded_at: String,
-    /// SHA-256 over the canonical form, see [`digest`].
+    /// SHA-256 over the canonical form, see [`digest()`].
     pub digest: String,
     /// Time to live in seconds, Cosmos DB's own property.
     pub ttl: i64,

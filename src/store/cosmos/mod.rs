@@ -11,7 +11,7 @@
 //! * Keys, tokens and signatures stay out of messages, logs and `Debug` output.
 //! * Plain `http` is taken for loopback only.
 //!
-//! Limits: an operation is given up after [`OPERATION_TIMEOUT`]; a throttled request is repeated twice
+//! Limits: an operation is given up after `OPERATION_TIMEOUT`; a throttled request is repeated twice
 //! within 3 s and then handed back, because the outbox waits better than an open connection. One store
 //! serves one Tokio runtime, with time and IO enabled. Numbers keep their value and not their form: the
 //! service knows one kind of number, so `1.0` comes back as `1`.
