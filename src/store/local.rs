@@ -85,9 +85,11 @@ impl LocalStore {
 /// The class of SQLite's answer: what passes by itself is tried again, what needs a person is held.
 fn failed(source: &rusqlite::Error) -> StoreError {
     let (class, kind, hint) = match source.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            (ErrorClass::Held, "local-store-damaged", Some("move store.db away and run `backfill`"))
-        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
+            ErrorClass::Held,
+            "local-store-damaged",
+            Some("move store.db away and run `gitops-agent backfill --missing`"),
+        ),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             (ErrorClass::Held, "local-store-denied", Some("make the agent's data folder writable"))
         }
@@ -333,7 +335,8 @@ impl Store for LocalStore {
             name: "database",
             ok: sound == "ok",
             detail: format!("{}: {sound}", connection.path().unwrap_or(FILE_NAME)),
-            hint: (sound != "ok").then(|| "move store.db away and run `backfill`".to_owned()),
+            hint: (sound != "ok")
+                .then(|| "move store.db away and run `gitops-agent backfill --missing`".to_owned()),
         }];
         if sound == "ok" {
             // Takes the write lock and gives it back: nothing is written.
