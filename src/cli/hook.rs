@@ -166,7 +166,7 @@ fn record(repo: &Repo, name: &str, commits: &[Announced], now: Timestamp) -> Res
         records.iter().map(|made| entry(made, &session, destination, place)).collect();
     keep(&entries, data.as_deref(), repo.common_dir(), now)?;
     if !later.is_empty() {
-        note(repo, name, later, now)?;
+        note(repo, name, later.iter().copied(), now)?;
     }
     if let Some(data) = &data {
         start_worker(data, now);
@@ -221,9 +221,11 @@ pub(super) fn entry<'a>(
 fn named(repo: &Repo) -> Repository {
     let folder = repo.common_dir().join("gitops-agent");
     let file = folder.join("repository-id");
-    let known = || std::fs::read_to_string(&file).ok().filter(|id| id.len() == 64);
-    let found = known();
-    let repository = recorder::repository(repo, || found.clone());
+    let mut found = None;
+    let repository = recorder::repository(repo, || {
+        found = std::fs::read_to_string(&file).ok().filter(|id| id.len() == 64);
+        found.clone()
+    });
     if repository.remote.is_none() && found.as_deref() != Some(&repository.id) {
         // Best effort: the next hook finds it again.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
@@ -281,7 +283,7 @@ where
 fn note<'a>(
     repo: &Repo,
     source: &str,
-    commits: impl IntoIterator<Item = &'a (impl AsRef<Announced> + 'a)>,
+    commits: impl IntoIterator<Item = &'a Announced>,
     now: Timestamp,
 ) -> Result<(), Failure> {
     let noted = deferred::Note {
@@ -290,19 +292,12 @@ fn note<'a>(
         branch: repo.branch(),
         commits: commits
             .into_iter()
-            .map(AsRef::as_ref)
             .map(|commit| deferred::Commit { id: commit.id.hex(), supersedes: commit.supersedes.clone() })
             .collect(),
         noted_at: now,
     };
     let data: Option<PathBuf> = environment::paths().map(|paths| paths.data().to_owned());
     spool(data.as_deref(), repo.common_dir(), |folder| deferred::write(folder, &noted))
-}
-
-impl AsRef<Announced> for Announced {
-    fn as_ref(&self) -> &Announced {
-        self
-    }
 }
 
 /// Starts the worker, unless one is at work already. Without a worker the record waits for the next hook or
