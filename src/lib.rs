@@ -26,6 +26,7 @@ pub mod detach;
 mod durable;
 pub mod facts;
 pub mod history;
+pub mod inferred;
 pub mod install;
 pub mod judgement;
 mod literals;

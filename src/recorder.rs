@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use crate::capture::{CaptureError, CommitId, Repo};
 use crate::config::Settings;
 use crate::facts::CommitFacts;
+use crate::inferred::Inferred;
 use crate::record::{self, ClassOf, ClassOrigin, Context, Record, Repository, RulesUsed};
 use crate::risk;
 use crate::rules::{self, Class, RuleSet};
@@ -45,6 +46,7 @@ pub struct Recorder<'a> {
     rules: &'a RuleSet,
     used: RulesUsed,
     repository: Repository,
+    inferred: Inferred,
 }
 
 impl<'a> Recorder<'a> {
@@ -52,13 +54,19 @@ impl<'a> Recorder<'a> {
     #[must_use]
     pub fn new(settings: &'a Settings, rules: &'a RuleSet, repository: Repository) -> Self {
         let used = RulesUsed { digest: rules.digest().to_owned(), packs: rules.packs().to_vec() };
-        Self { settings, rules, used, repository }
+        Self { settings, rules, used, repository, inferred: Inferred::default() }
     }
 
     /// The repository that the records name.
     #[must_use]
     pub fn repository(&self) -> &Repository {
         &self.repository
+    }
+
+    /// What kind of repository this is by what its trees hold; asked only where the user set no class.
+    #[must_use]
+    pub fn inferred(&self) -> &Inferred {
+        &self.inferred
     }
 
     /// What judges: agent, model, rules and the class that the user set. Equal strings mean that judging a
@@ -83,7 +91,7 @@ impl<'a> Recorder<'a> {
         now: Timestamp,
     ) -> Result<Recorded, RecordError> {
         let facts = repo.facts(id)?;
-        let class = self.class(&facts);
+        let class = self.class(repo, id, &facts);
         let verdict = self.rules.judge(&facts, class.value);
         let risk = risk::assess(&facts, &verdict, &self.settings.thresholds.value);
         let context = Context {
@@ -107,14 +115,20 @@ impl<'a> Recorder<'a> {
         Ok(Recorded { record, json: bytes, judgement })
     }
 
-    /// The class: what the user set, else what the repository says of itself, else unknown.
-    fn class(&self, facts: &CommitFacts) -> ClassOf {
+    /// The class: what the user set, else what the repository says of itself unless that is less than what its
+    /// tree speaks for, else what its tree speaks for, else unknown.
+    fn class(&self, repo: &Repo, id: &CommitId, facts: &CommitFacts) -> ClassOf {
         if let Some(set) = &self.settings.class {
             return ClassOf { value: set.value, origin: ClassOrigin::Set };
         }
-        match facts.carried.as_deref().and_then(rules::carried_class) {
-            Some(value) => ClassOf { value, origin: ClassOrigin::Carried },
-            None => ClassOf { value: Class::Unknown, origin: ClassOrigin::Unknown },
+        let inferred = self.inferred.class(repo, id).map(|inferred| inferred.class);
+        match (facts.carried.as_deref().and_then(rules::carried_class), inferred) {
+            (Some(value), None) => ClassOf { value, origin: ClassOrigin::Carried },
+            (Some(value), Some(inferred)) if value.demands() >= inferred.demands() => {
+                ClassOf { value, origin: ClassOrigin::Carried }
+            }
+            (_, Some(value)) => ClassOf { value, origin: ClassOrigin::Inferred },
+            (None, None) => ClassOf { value: Class::Unknown, origin: ClassOrigin::Unknown },
         }
     }
 }

@@ -18,6 +18,7 @@ mod commit;
 mod content;
 mod differ;
 mod error;
+mod face;
 mod lines;
 mod merge;
 mod renames;
@@ -31,6 +32,7 @@ use std::path::Path;
 use std::sync::Once;
 
 pub use error::CaptureError;
+pub use face::Face;
 pub use revisions::{Roots, Unpublished};
 pub use settings::GitSetting;
 

@@ -74,7 +74,8 @@ pub(super) fn changes(
     new: Option<Oid>,
     incomplete: &mut BTreeSet<Incomplete>,
 ) -> Vec<Change> {
-    let mut walk = Walk { odb, incomplete, path: Vec::new(), depth: 0, found: Vec::new() };
+    let mut walk =
+        Walk { odb, incomplete, path: Vec::new(), depth: 0, found: Vec::new(), limit: MAX_CHANGES };
     if old != new {
         walk.pair(old, new);
     }
@@ -91,11 +92,36 @@ pub(super) fn merged(
     incomplete: &mut BTreeSet<Incomplete>,
 ) -> Vec<Merged> {
     let parents: Vec<_> = parents.iter().copied().map(Some).collect();
-    let mut walk = Walk { odb, incomplete, path: Vec::new(), depth: 0, found: Vec::new() };
+    let mut walk =
+        Walk { odb, incomplete, path: Vec::new(), depth: 0, found: Vec::new(), limit: MAX_CHANGES };
     walk.many(Some(new), &parents);
     let mut found = walk.found;
     found.sort_unstable_by(|a: &Merged, b| a.path.cmp(&b.path));
     found
+}
+
+/// The files of a tree in Git's order, at most `limit`.
+pub(super) fn listed(
+    odb: &Odb<'_>,
+    tree: Oid,
+    limit: usize,
+    incomplete: &mut BTreeSet<Incomplete>,
+) -> Vec<Change> {
+    let mut walk = Walk { odb, incomplete, path: Vec::new(), depth: 0, found: Vec::new(), limit };
+    walk.pair(None, Some(tree));
+    walk.found
+}
+
+/// Calls `each` with name, whether it is a folder, and id of each entry of a commit's top folder; `false` where
+/// the tree is absent.
+pub(super) fn each_top_entry(odb: &Odb<'_>, tree: Oid, mut each: impl FnMut(&[u8], bool, Side)) -> bool {
+    let Some(tree) = read_tree(odb, tree) else { return false };
+    for entry in Entries::new(&tree) {
+        if let Some(side) = entry.side() {
+            each(entry.name, entry.is_tree(), side);
+        }
+    }
+    true
 }
 
 /// The entry of a name in a commit's top folder.
@@ -176,12 +202,14 @@ struct Walk<'w, 'odb, T> {
     path: Vec<u8>,
     depth: usize,
     found: Vec<T>,
+    /// Entries that are found at most.
+    limit: usize,
 }
 
 impl<T> Walk<'_, '_, T> {
     /// Whether there is room for more; notes it where there is none.
     fn has_room(&mut self) -> bool {
-        let room = self.depth < MAX_DEPTH && self.found.len() < MAX_CHANGES;
+        let room = self.depth < MAX_DEPTH && self.found.len() < self.limit;
         if !room {
             self.incomplete.insert(Incomplete::CommitTooLarge);
         }

@@ -159,6 +159,9 @@ fn store(
         return Err(failure);
     }
     batch.write(&mut outbox, session, &place, &mut totals, now)?;
+    if session.settings.class.is_none() {
+        recorder.inferred().keep(repo);
+    }
     bar.finish_and_clear();
     Ok(totals)
 }

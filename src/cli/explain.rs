@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::record::{ClassOrigin, Identity, Record};
+use gitops_agent::recorder::Recorder;
 use gitops_agent::rules::RuleSet;
 
 use super::RepoFlag;
@@ -34,17 +36,31 @@ pub(super) fn run(args: &ExplainArgs, ui: &mut Ui) -> Result<ExitCode, Failure> 
     let id = repo.resolve_one(&args.revision)?;
     let session = Session::of_repo(&repo, args.rules.clone())?;
     let rules = session.rules()?;
-    let record =
-        session.recorder(&repo, &rules).record(&repo, &id, "backfill", Vec::new(), jiff::Timestamp::now())?;
+    let recorder = session.recorder(&repo, &rules);
+    let record = recorder.record(&repo, &id, "backfill", Vec::new(), jiff::Timestamp::now())?;
     if args.json {
         ui.json(&record.record)?;
     } else {
-        describe(&record.record, &rules, ui)?;
+        let origin = match record.record.class.origin {
+            ClassOrigin::Set => "set".to_owned(),
+            ClassOrigin::Carried => "carried by the repository".to_owned(),
+            ClassOrigin::Inferred => inferred_from(&recorder, &repo, &id),
+            ClassOrigin::Unknown => "nobody set one".to_owned(),
+        };
+        describe(&record.record, &origin, &rules, ui)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(record: &Record, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure> {
+fn inferred_from(recorder: &Recorder<'_>, repo: &Repo, id: &CommitId) -> String {
+    let reasons = recorder.inferred().class(repo, id).map(|found| found.reasons).unwrap_or_default();
+    if reasons.is_empty() {
+        return "inferred".to_owned();
+    }
+    format!("inferred from {}; `git config gitops-agent.class` confirms or corrects it", reasons.join(", "))
+}
+
+fn describe(record: &Record, origin: &str, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure> {
     let subject = record.message.lines().next().unwrap_or("");
     ui.line(format!("commit {}", record.id))?;
     ui.line(format!("  {subject}"))?;
@@ -53,12 +69,6 @@ fn describe(record: &Record, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure
         Identity::Hashed { hash } => format!("person {}", &hash[..12]),
     };
     ui.line(format!("  {author}, {}", record.timestamp))?;
-    let origin = match record.class.origin {
-        ClassOrigin::Set => "set",
-        ClassOrigin::Carried => "carried by the repository",
-        ClassOrigin::Inferred => "inferred",
-        ClassOrigin::Unknown => "nobody set one",
-    };
     ui.line(format!(
         "  {} files, +{} -{}, class {} ({})",
         record.stats.files, record.stats.insertions, record.stats.deletions, record.class.value, origin

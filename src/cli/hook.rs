@@ -165,6 +165,9 @@ fn record(repo: &Repo, name: &str, commits: &[Announced], now: Timestamp) -> Res
     let entries: Vec<NewEntry<'_>> =
         records.iter().map(|made| entry(made, &session, destination, place)).collect();
     keep(&entries, data.as_deref(), repo.common_dir(), now)?;
+    if session.settings.class.is_none() {
+        recorder.inferred().keep(repo);
+    }
     if !later.is_empty() {
         note(repo, name, later.iter().copied(), now)?;
     }
@@ -238,6 +241,7 @@ fn named(repo: &Repo) -> Repository {
 pub(super) fn forget(repo: &Repo) {
     let folder = repo.common_dir().join("gitops-agent");
     let _ = std::fs::remove_file(folder.join("repository-id"));
+    gitops_agent::inferred::forget(repo);
     // Fails, as it should, where commits still lie in it.
     let _ = std::fs::remove_dir(folder);
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gitops_agent::capture::{CaptureError, Repo};
+use gitops_agent::inferred::Inferred;
 use gitops_agent::install::{self, Git, Plan, Target};
 use gitops_agent::recorder;
 use jiff::Timestamp;
@@ -56,6 +57,7 @@ pub(super) fn install(args: &InstallArgs, ui: &mut Ui) -> Result<ExitCode, Failu
     carry_out(args, &git, &plan, "installed already", ui)?;
     if !args.dry_run && !args.global {
         remember(args)?;
+        infer(args, ui)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -83,6 +85,34 @@ fn carry_out(args: &InstallArgs, git: &Git, plan: &Plan, nothing: &str, ui: &mut
     for note in &plan.notes {
         ui.note(format!("note: {note}"));
     }
+    Ok(())
+}
+
+/// Says what kind of repository this seems to be, and asks to confirm it: the class decides what is tagged.
+fn infer(args: &InstallArgs, ui: &mut Ui) -> Result<(), Failure> {
+    let repo = match Repo::open(&args.repo) {
+        Ok(repo) => repo,
+        Err(CaptureError::NotARepository { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let session = Session::of_repo(&repo, None)?;
+    if session.settings.class.is_some() {
+        return Ok(());
+    }
+    let Some(tip) = repo.head()? else { return Ok(()) };
+    let inferred = Inferred::default();
+    inferred.look_again(&repo);
+    match inferred.class(&repo, &tip) {
+        Some(found) => {
+            ui.line(format!("class {} (inferred: {})", found.class, found.reasons.join(", ")))?;
+            ui.line(format!("  confirm it: git config gitops-agent.class {}", found.class))?;
+        }
+        None => ui.line(
+            "class unknown: nothing here says what kind of software this is; set it: git config \
+             gitops-agent.class device|records|ehr|other",
+        )?,
+    }
+    inferred.keep(&repo);
     Ok(())
 }
 

@@ -79,7 +79,11 @@ impl Session {
 
     /// The recorder for a repository.
     pub(super) fn recorder<'a>(&'a self, repo: &Repo, rules: &'a RuleSet) -> Recorder<'a> {
-        self.recorder_of(recorder::repository(repo, || None), rules)
+        let recorder = self.recorder_of(recorder::repository(repo, || None), rules);
+        if self.settings.class.is_none() {
+            recorder.inferred().look_closely(repo);
+        }
+        recorder
     }
 
     /// The recorder for a repository that is named already.

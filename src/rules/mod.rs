@@ -14,6 +14,7 @@
 
 pub(crate) mod check;
 mod index;
+mod infer;
 mod lines;
 mod matcher;
 mod pack;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use check::{CheckFailure, CheckReport};
+pub use infer::{INFERENCE, Inference, infer_from_face, infer_from_paths};
 pub use pack::{Citation, CitationKind, Pack, PackId, RuleError};
 pub use rule::{
     Allow, Class, Context, Example, Expect, Rule, Selection, Severity, Status, Subject, UnknownClass, When,

@@ -60,6 +60,20 @@ impl Class {
     }
 }
 
+impl Class {
+    /// How much is asked of a repository of this class, for telling which of two asks more.
+    #[must_use]
+    pub fn demands(self) -> u8 {
+        match self {
+            Self::Other => 0,
+            Self::Unknown => 1,
+            Self::Ehr => 2,
+            Self::Device => 3,
+            Self::Records => 4,
+        }
+    }
+}
+
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
