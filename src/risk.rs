@@ -222,6 +222,7 @@ mod tests {
             old_lines: lt,
             size: None,
             binary: false,
+            manifest: None,
             kind: FileKind::Source,
             text: crate::facts::ChangedText::default(),
         };

@@ -79,6 +79,7 @@ fn file(path: &str, removed: &[&str], added: &[&str]) -> ChangedFile {
         binary: false,
         kind: FileKind::Source,
         text: ChangedText { added: side(added), removed: side(removed) },
+        manifest: None,
     }
 }
 
@@ -235,7 +236,8 @@ fn a_broken_pack_names_file_line_rule_and_what_to_do() {
         ("\\bmagic\\(", "magic(", &["rules.toml:2", "own.topic.name", "regex", "unclosed group"]),
         ("\\bmagic\\(", "x*", &["matches everything"]),
         ("expect = \"no_match\"", "expect = \"match\"", &["own.topic.name", "no example", "no_match"]),
-        ("in = \"added\"", "in = \"manifest\"", &["manifest", "not available"]),
+        ("in = \"added\"", "in = \"manifest\"\nchange = [\"huge\"]", &["unknown change \"huge\"", "minor"]),
+        ("in = \"added\"", "in = \"manifest\"", &["a key that its subject does not have"]),
         ("in = \"added\"", "in = \"path\"\nvalidator = \"ssn\"", &["a key that its subject does not have"]),
         ("in = \"added\"", "in = \"added\"\nvalidator = \"nope\"", &["unknown validator \"nope\"", "luhn"]),
         ("weight = 40", "weight = 400", &["weight 400", "0 to 50"]),

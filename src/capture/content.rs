@@ -14,7 +14,7 @@ use super::blobs::Blobs;
 use super::differ::Work;
 use super::lines::{self, LineDiff};
 use super::tree_walk::{Change, Side};
-use crate::facts::{ChangedFile, ChangedText, FileKind, Incomplete, RepoPath, Status};
+use crate::facts::{ChangedFile, ChangedText, FileKind, Incomplete, Manifest, RepoPath, Status};
 
 /// Contents that are read for the files of one commit, 64 MiB. The judged files of a merge have as much
 /// again.
@@ -32,6 +32,14 @@ pub(super) enum Content {
 
 impl Content {
     pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Read(bytes) => Some(bytes),
+            Self::Unread(_) => None,
+        }
+    }
+
+    /// The bytes, without a copy.
+    fn shared(self) -> Option<Arc<[u8]>> {
         match self {
             Self::Read(bytes) => Some(bytes),
             Self::Unread(_) => None,
@@ -139,6 +147,10 @@ impl<'r> Reader<'r> {
         file.old_lines = old_bytes.map_or(0, lines::count);
         if let (Some(old_bytes), Some(new_bytes)) = (old_bytes, new_bytes) {
             compare(&mut file, old_bytes, new_bytes, want_text, &mut self.work);
+            if want_text {
+                file.manifest =
+                    Manifest::new(&change.path, old.and_then(Content::shared), new.and_then(Content::shared));
+            }
         }
         file
     }
@@ -190,5 +202,6 @@ pub(super) fn listed(change: &Change) -> ChangedFile {
         binary: false,
         kind: FileKind::default(),
         text: ChangedText::default(),
+        manifest: None,
     }
 }

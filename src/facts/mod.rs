@@ -4,8 +4,10 @@
 //! ([`ChangedText`]) cannot be serialised, so that it cannot reach the record, the outbox or a log.
 
 mod kind;
+mod manifest;
 
 pub use kind::FileKind;
+pub use manifest::{ComponentChange, Manifest};
 
 /// A path inside a repository: bytes, as Git keeps it, not necessarily UTF-8.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,6 +193,8 @@ pub struct ChangedFile {
     pub kind: FileKind,
     /// The changed lines; empty for binary, huge and absent content.
     pub text: ChangedText,
+    /// The components, where the file is a manifest that was read whole; not for merges.
+    pub manifest: Option<Manifest>,
 }
 
 /// Why a record could not be made complete. In the record by these names.

@@ -1,11 +1,15 @@
 //! Runs the examples that every rule carries through the engine that judges commits, prefilter included.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::rule::{Example, Expect, Rule};
 use super::validators::luhn;
 use super::{Class, RuleSet};
-use crate::facts::{ChangedFile, ChangedText, CommitFacts, FileKind, Person, RepoPath, SideText, Status};
+use crate::facts::{
+    ChangedFile, ChangedText, CommitFacts, FileKind, Manifest, Person, RepoPath, SideText, Status,
+};
 
 /// What `rules check` found.
 #[derive(Clone, Debug, Serialize)]
@@ -101,9 +105,9 @@ fn facts(test: &Example, day: &str) -> CommitFacts {
 fn file(test: &Example, path: &str) -> ChangedFile {
     let mut text = ChangedText::default();
     let (mut old, mut new) = (1, 1);
-    let whole =
+    let new_file =
         test.file.as_ref().map(|file| file.lines().map(|line| format!("+{line}\n")).collect::<String>());
-    let diff = fill(whole.as_deref().or(test.diff.as_deref()).unwrap_or_default());
+    let diff = fill(new_file.as_deref().or(test.diff.as_deref()).unwrap_or_default());
     for line in diff.lines() {
         let rest = line.get(1..).unwrap_or_default().as_bytes();
         match line.as_bytes().first() {
@@ -115,6 +119,12 @@ fn file(test: &Example, path: &str) -> ChangedFile {
             }
         }
     }
+    // For a manifest the two sides of the diff are the whole files.
+    let whole = |sign: char| -> Option<Arc<[u8]>> {
+        let lines = diff.lines().filter_map(|line| line.strip_prefix([sign, ' ']));
+        let side: String = lines.map(|line| format!("{line}\n")).collect();
+        (!side.is_empty()).then(|| Arc::from(side.into_bytes()))
+    };
     let kind = test.kind.as_ref().and_then(|kind| serde_json::from_value(serde_json::json!(kind)).ok());
     let status = if test.file.is_some() { Status::Added } else { Status::Modified };
     let count = |side: &SideText| u32::try_from(side.lines.len()).unwrap_or(u32::MAX);
@@ -131,6 +141,7 @@ fn file(test: &Example, path: &str) -> ChangedFile {
         binary: false,
         kind: kind.unwrap_or(FileKind::Source),
         text,
+        manifest: Manifest::new(path.as_bytes(), whole('-'), whole('+')),
     }
 }
 

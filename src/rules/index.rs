@@ -14,6 +14,34 @@ use super::rule::{Rule, Selection, Subject, Without};
 /// Shorter literals would occur everywhere, and the search goes by three bytes.
 pub(super) const SHORTEST: usize = 3;
 
+/// Literals one of which stands in the path of every manifest that is parsed; a unit test holds that.
+pub(super) const MANIFESTS: &[&str] = &[
+    "cargo.",
+    "poetry.lock",
+    "uv.lock",
+    "pdm.lock",
+    "pyproject.toml",
+    "pipfile",
+    "package.",
+    "package-lock.json",
+    "npm-shrinkwrap.json",
+    "packages.",
+    "yarn.lock",
+    "pnpm-lock.yaml",
+    "go.mod",
+    "podfile",
+    ".gradle",
+    "gradle.lockfile",
+    "cmake",
+    "pom.xml",
+    "directory.",
+    ".versions.toml",
+    "proj",
+    "dockerfile",
+    "requirements",
+    "constraints",
+];
+
 /// A literal, lower case, and the numbers of the rules that it wakes, between spaces: most literals never
 /// occur, and then their numbers are never read.
 pub(super) type Entry = (Cow<'static, str>, Cow<'static, str>);
@@ -168,7 +196,7 @@ fn gate(rule: &Rule) -> Gate {
     }
     // Any one selection of `all` will do; text says most.
     let text = all.iter().filter(|selection| selection.subject.is_text());
-    let path = all.iter().filter(|selection| selection.subject == Subject::Path);
+    let path = all.iter().filter(|selection| matches!(selection.subject, Subject::Path | Subject::Manifest));
     if let Some(gate) = text.chain(path).find_map(|selection| literals(rule, selection)) {
         return gate.into_gate();
     }
@@ -206,6 +234,10 @@ fn literals(rule: &Rule, selection: &Selection) -> Option<Literals> {
     if selection.subject == Subject::Path && selection.regex.is_empty() {
         let parts: Option<Vec<String>> = selection.glob.iter().map(|glob| fixed_part(glob)).collect();
         return parts.filter(|parts| !parts.is_empty()).map(|path| Literals { text: Vec::new(), path });
+    }
+    if selection.subject == Subject::Manifest {
+        let parts = MANIFESTS.iter().map(|part| (*part).to_owned()).collect();
+        return Some(Literals { text: Vec::new(), path: parts });
     }
     None
 }

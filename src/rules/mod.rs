@@ -326,6 +326,26 @@ mod tests {
     }
 
     #[test]
+    fn changes_have_the_names_of_component_changes() {
+        use crate::facts::ComponentChange::{Added, Major, Minor, Patch, Removed};
+        assert_eq!([Added, Removed, Major, Minor, Patch].map(|change| change.name()), rule::CHANGES);
+    }
+
+    #[test]
+    fn every_manifest_wakes_the_rules_about_manifests() {
+        let names = include_str!("../facts/manifest/tests.rs");
+        let manifests: Vec<&str> = names
+            .split('"')
+            .filter(|name| crate::facts::Manifest::is_one(name.as_bytes()) && !name.contains(' '))
+            .collect();
+        assert!(manifests.len() > 40);
+        for name in manifests {
+            let lower = name.to_ascii_lowercase();
+            assert!(index::MANIFESTS.iter().any(|part| lower.contains(part)), "{name}");
+        }
+    }
+
+    #[test]
     fn a_carried_class_is_taken_only_where_it_is_one() {
         assert_eq!(carried_class(b"class = \"device\"\n[items]\nx = 1\n"), Some(Class::Device));
         for bad in [

@@ -29,6 +29,9 @@ pub(super) const KINDS: &[&str] = &[
     "sbom",
 ];
 
+/// Names of the changes that `manifest` selections may use; a unit test holds them equal to `ComponentChange`.
+pub(super) const CHANGES: &[&str] = &["added", "removed", "major", "minor", "patch"];
+
 /// What a repository is, which decides the rules that are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -195,7 +198,7 @@ pub enum Subject {
     Path,
     /// The file's kind.
     Kind,
-    /// A component in a parsed manifest. Format 1 names it; this version of the tool does not have it.
+    /// A component in a parsed manifest.
     Manifest,
     /// `Name <address>` of the author.
     Author,
@@ -268,7 +271,7 @@ pub struct Selection {
     /// what they guarded went with them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fewer: bool,
-    /// Component patterns, for `manifest`.
+    /// Component patterns, in any case, for `manifest`: of the whole name or of its last part.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub package: Vec<String>,
     /// Kinds of component change, for `manifest`.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::index::SHORTEST;
 use super::pack::{PATTERN_LIMIT, Place, RuleError, VALIDATORS, is_date};
-use super::rule::{Expect, KINDS, Rule, Selection, Status, Subject};
+use super::rule::{CHANGES, Expect, KINDS, Rule, Selection, Status, Subject};
 
 /// Checks one rule of a pack.
 pub(super) fn check_rule(
@@ -101,11 +101,11 @@ fn check_selection(
 ) -> Result<(), RuleError> {
     let bad = |problem: &str, next: &str| Err(place.error(format!("selection {name:?}: {problem}"), next));
     let Selection { subject, regex, glob, kind, keywords, min_count, group, validator, .. } = selection;
-    if *subject == Subject::Manifest || !selection.package.is_empty() || !selection.change.is_empty() {
-        return bad(
-            "`manifest` is not available in this version",
-            "select the manifest by `path` or `kind`, or update gitops-agent",
-        );
+    if let Some(change) = selection.change.iter().find(|change| !CHANGES.contains(&change.as_str())) {
+        return bad(&format!("unknown change {change:?}"), &format!("use one of {}", CHANGES.join(", ")));
+    }
+    for package in &selection.package {
+        check_glob(package, place)?;
     }
     let reads_lines = subject.is_text() || *subject == Subject::Message;
     let by_regex = reads_lines || matches!(subject, Subject::Author | Subject::Trailer | Subject::Mode);
@@ -114,6 +114,8 @@ fn check_selection(
         Subject::Kind => !kind.is_empty(),
         Subject::Size => min_count.is_some(),
         Subject::Added | Subject::Removed | Subject::NetAdded | Subject::NetRemoved => true,
+        // Without `package` and `change` any change of a component.
+        Subject::Manifest => true,
         _ => !regex.is_empty(),
     };
     if !wanted {
@@ -126,7 +128,8 @@ fn check_selection(
         || (!kind.is_empty() && *subject != Subject::Kind)
         || (!regex.is_empty() && !by_regex && *subject != Subject::Path)
         || (!keywords.is_empty() && !reads_lines)
-        || (min_count.is_some() && !reads_lines && *subject != Subject::Size)
+        || ((!selection.package.is_empty() || !selection.change.is_empty()) && *subject != Subject::Manifest)
+        || (min_count.is_some() && !reads_lines && !matches!(subject, Subject::Size | Subject::Manifest))
         || ((selection.context.is_some() || selection.code) && !subject.is_text())
         || (selection.fewer && *subject != Subject::NetRemoved)
         || (regex.is_empty() && (validator.is_some() || selection.entropy_min.is_some()))

@@ -1,0 +1,257 @@
+//! Components of a manifest or lock file, parsed, and how they changed.
+//!
+//! Parsed when first asked, from the whole old and new content, which capture keeps for files with the name of a
+//! manifest only. What does not parse has no components: a broken manifest is no error of the commit, and rules
+//! about its path still see it. A component is named as its ecosystem names it (`group:artifact` for Maven and
+//! Gradle, the module path for Go); several versions of one, as lock files have, are a set.
+//!
+//! Files: Cargo, npm, yarn, pnpm, Maven, Gradle with version catalogues and lock files, Go, pip, Pipenv, PEP 621,
+//! Poetry, uv, PDM, NuGet, CocoaPods, Swift packages, CMake pins, base images of Dockerfiles. Limits: 8 MiB each
+//! side; build scripts that compute their versions are read as far as their literals go.
+
+mod lines;
+mod script;
+mod tables;
+mod xml;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+/// A content above this is not parsed.
+const MAX_BYTES: usize = 8 << 20;
+
+/// How a component changed. The words of rules in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ComponentChange {
+    /// It was not there before; also a further version beside the old one.
+    Added,
+    /// It is not there any more; also one of several versions.
+    Removed,
+    /// The first number of its version changed, or two versions that cannot be compared.
+    Major,
+    /// The second number changed.
+    Minor,
+    /// Anything behind the second number changed.
+    Patch,
+}
+
+impl ComponentChange {
+    /// The name in rules.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Major => "major",
+            Self::Minor => "minor",
+            Self::Patch => "patch",
+        }
+    }
+}
+
+/// The two contents of a manifest. Not serialisable, like the text of changed lines.
+#[derive(Clone)]
+pub struct Manifest {
+    format: Format,
+    old: Option<Arc<[u8]>>,
+    new: Option<Arc<[u8]>>,
+    changes: OnceLock<Vec<(String, ComponentChange)>>,
+}
+
+impl std::fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Manifest({:?})", self.format)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    CargoToml,
+    TomlLock,
+    Pyproject,
+    Pipfile,
+    VersionCatalog,
+    PackageJson,
+    PackageLock,
+    NugetLock,
+    SwiftResolved,
+    PipfileLock,
+    YarnLock,
+    PnpmLock,
+    GoMod,
+    Requirements,
+    Podfile,
+    PodfileLock,
+    PackageSwift,
+    Gradle,
+    GradleLock,
+    Cmake,
+    Dockerfile,
+    Maven,
+    Nuget,
+}
+
+impl Manifest {
+    /// Whether a path has the name of a manifest.
+    #[must_use]
+    pub fn is_one(path: &[u8]) -> bool {
+        Format::of(path).is_some()
+    }
+
+    /// Takes the contents of a file; `None` where its name is no manifest's.
+    #[must_use]
+    pub fn new(path: &[u8], old: Option<Arc<[u8]>>, new: Option<Arc<[u8]>>) -> Option<Self> {
+        Some(Self { format: Format::of(path)?, old, new, changes: OnceLock::new() })
+    }
+
+    /// The components that changed, by name.
+    #[must_use]
+    pub fn changes(&self) -> &[(String, ComponentChange)] {
+        self.changes.get_or_init(|| compare(&self.read(self.old.as_deref()), &self.read(self.new.as_deref())))
+    }
+
+    fn read(&self, content: Option<&[u8]>) -> Components {
+        let mut found = Components::default();
+        let text = content.filter(|content| content.len() <= MAX_BYTES);
+        if let Some(text) = text.and_then(|content| std::str::from_utf8(content).ok()) {
+            self.format.read(text.trim_start_matches('\u{feff}'), &mut found);
+        }
+        found
+    }
+}
+
+impl Format {
+    fn of(path: &[u8]) -> Option<Self> {
+        let name = path.rsplit(|byte| *byte == b'/').next()?;
+        // Longer than any of these names: most paths end here.
+        if name.len() > 80 {
+            return None;
+        }
+        let name = name.to_ascii_lowercase();
+        Some(match name.as_slice() {
+            b"cargo.toml" => Self::CargoToml,
+            b"cargo.lock" | b"poetry.lock" | b"uv.lock" | b"pdm.lock" => Self::TomlLock,
+            b"pyproject.toml" => Self::Pyproject,
+            b"pipfile" => Self::Pipfile,
+            b"package.json" => Self::PackageJson,
+            b"package-lock.json" | b"npm-shrinkwrap.json" => Self::PackageLock,
+            b"packages.lock.json" => Self::NugetLock,
+            b"package.resolved" => Self::SwiftResolved,
+            b"pipfile.lock" => Self::PipfileLock,
+            b"yarn.lock" => Self::YarnLock,
+            b"pnpm-lock.yaml" => Self::PnpmLock,
+            b"go.mod" => Self::GoMod,
+            b"podfile" => Self::Podfile,
+            b"podfile.lock" => Self::PodfileLock,
+            b"package.swift" => Self::PackageSwift,
+            b"gradle.lockfile" => Self::GradleLock,
+            b"cmakelists.txt" => Self::Cmake,
+            b"pom.xml" => Self::Maven,
+            b"packages.config" | b"directory.packages.props" | b"directory.build.props" => Self::Nuget,
+            _ if name.ends_with(b".versions.toml") => Self::VersionCatalog,
+            _ if name.ends_with(b".gradle") || name.ends_with(b".gradle.kts") => Self::Gradle,
+            _ if name.ends_with(b".cmake") => Self::Cmake,
+            _ if name.ends_with(b".csproj") || name.ends_with(b".fsproj") || name.ends_with(b".vbproj") => {
+                Self::Nuget
+            }
+            _ if name.starts_with(b"dockerfile") || name.ends_with(b".dockerfile") => Self::Dockerfile,
+            _ if name.ends_with(b".txt")
+                && (name.starts_with(b"requirements")
+                    || name.starts_with(b"constraints")
+                    || path
+                        .to_ascii_lowercase()
+                        .ends_with(&[b"requirements/", name.as_slice()].concat())) =>
+            {
+                Self::Requirements
+            }
+            _ => return None,
+        })
+    }
+
+    fn read(self, text: &str, found: &mut Components) {
+        match self {
+            Self::CargoToml => tables::cargo(text, found),
+            Self::TomlLock => tables::toml_lock(text, found),
+            Self::Pyproject => tables::pyproject(text, found),
+            Self::Pipfile => tables::pipfile(text, found),
+            Self::VersionCatalog => tables::version_catalog(text, found),
+            Self::PackageJson => tables::package_json(text, found),
+            Self::PackageLock => tables::package_lock(text, found),
+            Self::NugetLock => tables::nuget_lock(text, found),
+            Self::SwiftResolved => tables::swift_resolved(text, found),
+            Self::PipfileLock => tables::pipfile_lock(text, found),
+            Self::YarnLock => lines::yarn(text, found),
+            Self::PnpmLock => lines::pnpm(text, found),
+            Self::GoMod => lines::go_mod(text, found),
+            Self::Requirements => lines::requirements(text, found),
+            Self::Podfile => lines::podfile(text, found),
+            Self::PodfileLock => lines::podfile_lock(text, found),
+            Self::GradleLock => lines::gradle_lock(text, found),
+            Self::Dockerfile => lines::dockerfile(text, found),
+            Self::PackageSwift => script::package_swift(text, found),
+            Self::Gradle => script::gradle(text, found),
+            Self::Cmake => script::cmake(text, found),
+            Self::Maven => xml::maven(text, found),
+            Self::Nuget => xml::nuget(text, found),
+        }
+    }
+}
+
+/// Names with their versions; an empty version where none is given.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Components(BTreeMap<String, BTreeSet<String>>);
+
+impl Components {
+    fn add(&mut self, name: impl Into<String>, version: impl Into<String>) {
+        let name = name.into();
+        if !name.is_empty() {
+            self.0.entry(name).or_default().insert(version.into());
+        }
+    }
+}
+
+fn compare(old: &Components, new: &Components) -> Vec<(String, ComponentChange)> {
+    let none = BTreeSet::new();
+    let names: BTreeSet<&String> = old.0.keys().chain(new.0.keys()).collect();
+    let change = |name: &String| {
+        let (old, new) = (old.0.get(name).unwrap_or(&none), new.0.get(name).unwrap_or(&none));
+        let gone: Vec<&String> = old.difference(new).collect();
+        let come: Vec<&String> = new.difference(old).collect();
+        match (gone.last(), come.last()) {
+            (None, None) => None,
+            (None, Some(_)) => Some(ComponentChange::Added),
+            (Some(_), None) => Some(ComponentChange::Removed),
+            (Some(old), Some(new)) => Some(moved(old, new)),
+        }
+    };
+    names.into_iter().filter_map(|name| Some((name.clone(), change(name)?))).collect()
+}
+
+/// How far a version moved, by its first numbers: `^1.2.3`, `v1.2.3` and `>=1.2.3,<2` all begin with 1, 2.
+fn moved(old: &str, new: &str) -> ComponentChange {
+    let numbers = |version: &str| -> Option<(u64, u64)> {
+        let version = version.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+        let end = version.find(|letter: char| !letter.is_ascii_digit() && letter != '.');
+        let mut parts = version[..end.unwrap_or(version.len())].split('.');
+        // A number of nine digits is a date or a hash.
+        let first = parts.next().filter(|first| first.len() < 9)?.parse().ok()?;
+        Some((first, parts.next().and_then(|second| second.parse().ok()).unwrap_or(0)))
+    };
+    // What is not a number, such as a branch or a hash of a commit, could be anything.
+    let numbered = |version: &str| version.len() < 40 || version.contains('.');
+    match (numbers(old), numbers(new)) {
+        (Some(old_numbers), Some(new_numbers)) if numbered(old) && numbered(new) => {
+            if old_numbers.0 != new_numbers.0 {
+                ComponentChange::Major
+            } else if old_numbers.1 != new_numbers.1 {
+                ComponentChange::Minor
+            } else {
+                ComponentChange::Patch
+            }
+        }
+        _ => ComponentChange::Major,
+    }
+}
+
+#[cfg(test)]
+mod tests;
