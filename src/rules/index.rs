@@ -30,6 +30,8 @@ pub(super) const MANIFESTS: &[&str] = &[
     "pnpm-lock.yaml",
     "go.mod",
     "podfile",
+    "composer.",
+    "gemfile",
     ".gradle",
     "gradle.lockfile",
     "cmake",

@@ -82,13 +82,23 @@ pub(super) fn go_mod(text: &str, found: &mut Components) {
     }
 }
 
-/// `pod 'Name', '~> 1.2'`.
-pub(super) fn podfile(text: &str, found: &mut Components) {
+/// `pod 'Name', '~> 1.2'` and `gem "name", "~> 1.2"`.
+pub(super) fn called(call: &str, text: &str, found: &mut Components) {
     for line in text.lines() {
-        let Some(rest) = line.trim().strip_prefix("pod ") else { continue };
+        let Some(rest) = line.trim().strip_prefix(call) else { continue };
         let mut quoted = rest.split(['\'', '"']).skip(1).step_by(2);
         let name = quoted.next().unwrap_or_default();
         found.add(name, quoted.next().unwrap_or_default());
+    }
+}
+
+/// `    name (1.2.3)` below `specs:`; what is indented further is what the gem asks for.
+pub(super) fn gemfile_lock(text: &str, found: &mut Components) {
+    for line in text.lines() {
+        let gem = line.strip_prefix("    ").filter(|gem| !gem.starts_with(' '));
+        if let Some((name, version)) = gem.and_then(|gem| gem.split_once(" (")) {
+            found.add(name, version.trim_end_matches(')'));
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! Gradle, the module path for Go); several versions of one, as lock files have, are a set.
 //!
 //! Files: Cargo, npm, yarn, pnpm, Maven, Gradle with version catalogues and lock files, Go, pip, Pipenv, PEP 621,
-//! Poetry, uv, PDM, NuGet, CocoaPods, Swift packages, CMake pins, base images of Dockerfiles. Limits: 8 MiB each
+//! Poetry, uv, PDM, NuGet, Bundler, Composer, CocoaPods, Swift packages, CMake pins, base images of Dockerfiles. Limits: 8 MiB each
 //! side; build scripts that compute their versions are read as far as their literals go.
 
 mod lines;
@@ -76,6 +76,10 @@ enum Format {
     NugetLock,
     SwiftResolved,
     PipfileLock,
+    ComposerJson,
+    ComposerLock,
+    Gemfile,
+    GemfileLock,
     YarnLock,
     PnpmLock,
     GoMod,
@@ -138,6 +142,10 @@ impl Format {
             b"packages.lock.json" => Self::NugetLock,
             b"package.resolved" => Self::SwiftResolved,
             b"pipfile.lock" => Self::PipfileLock,
+            b"composer.json" => Self::ComposerJson,
+            b"composer.lock" => Self::ComposerLock,
+            b"gemfile" => Self::Gemfile,
+            b"gemfile.lock" => Self::GemfileLock,
             b"yarn.lock" => Self::YarnLock,
             b"pnpm-lock.yaml" => Self::PnpmLock,
             b"go.mod" => Self::GoMod,
@@ -180,11 +188,15 @@ impl Format {
             Self::NugetLock => tables::nuget_lock(text, found),
             Self::SwiftResolved => tables::swift_resolved(text, found),
             Self::PipfileLock => tables::pipfile_lock(text, found),
+            Self::ComposerJson => tables::composer_json(text, found),
+            Self::ComposerLock => tables::composer_lock(text, found),
+            Self::Gemfile => lines::called("gem ", text, found),
+            Self::GemfileLock => lines::gemfile_lock(text, found),
             Self::YarnLock => lines::yarn(text, found),
             Self::PnpmLock => lines::pnpm(text, found),
             Self::GoMod => lines::go_mod(text, found),
             Self::Requirements => lines::requirements(text, found),
-            Self::Podfile => lines::podfile(text, found),
+            Self::Podfile => lines::called("pod ", text, found),
             Self::PodfileLock => lines::podfile_lock(text, found),
             Self::GradleLock => lines::gradle_lock(text, found),
             Self::Dockerfile => lines::dockerfile(text, found),

@@ -207,3 +207,21 @@ pub(super) fn pipfile_lock(text: &str, found: &mut Components) {
         }
     }
 }
+
+pub(super) fn composer_json(text: &str, found: &mut Components) {
+    let package = json(text);
+    for kind in ["require", "require-dev"] {
+        for (name, version) in members(&package[kind]) {
+            found.add(name, version.as_str().unwrap_or_default());
+        }
+    }
+    found.0.remove("php");
+}
+
+pub(super) fn composer_lock(text: &str, found: &mut Components) {
+    let lock = json(text);
+    for package in ["packages", "packages-dev"].iter().filter_map(|kind| lock[*kind].as_array()).flatten() {
+        let text = |key: &str| package[key].as_str().unwrap_or_default();
+        found.add(text("name"), text("version"));
+    }
+}
