@@ -90,8 +90,7 @@ impl<'a> Recorder<'a> {
         supersedes: Vec<String>,
         now: Timestamp,
     ) -> Result<Recorded, RecordError> {
-        let facts = repo.facts(id)?;
-        let class = self.class(repo, id, &facts);
+        let (facts, class) = self.facts(repo, id)?;
         let verdict = self.rules.judge(&facts, class.value);
         let risk = risk::assess(&facts, &verdict, &self.settings.thresholds.value);
         let context = Context {
@@ -113,6 +112,16 @@ impl<'a> Recorder<'a> {
             judgement.push_str(" incomplete");
         }
         Ok(Recorded { record, json: bytes, judgement })
+    }
+
+    /// The facts of a commit and the class that it is judged in, for whoever judges itself.
+    ///
+    /// # Errors
+    /// If the repository does not give the commit.
+    pub fn facts(&self, repo: &Repo, id: &CommitId) -> Result<(CommitFacts, ClassOf), RecordError> {
+        let facts = repo.facts(id)?;
+        let class = self.class(repo, id, &facts);
+        Ok((facts, class))
     }
 
     /// The class: what the user set, else what the repository says of itself unless that is less than what its

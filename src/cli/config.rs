@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use gitops_agent::config::{Credential, Origin, Settings};
+use gitops_agent::config::{Credential, Declarations, Origin, Settings};
 use gitops_agent::destination::Destination;
 use gitops_agent::record::Privacy;
 use serde_json::{Map, Value, json};
@@ -86,6 +86,11 @@ fn rows(settings: &Settings) -> Vec<Row> {
         ("class", class, class_origin),
         ("rules", rules, rules_origin),
         row("retention_days", settings.retention_days.value.to_string(), &settings.retention_days.origin),
+        row(
+            "declarations",
+            declarations(settings.declarations.value).to_owned(),
+            &settings.declarations.origin,
+        ),
         row("privacy.author", privacy(settings.privacy.value).to_owned(), &settings.privacy.origin),
         row("risk.medium", settings.thresholds.value.medium.to_string(), &settings.thresholds.origin),
         row("risk.high", settings.thresholds.value.high.to_string(), &settings.thresholds.origin),
@@ -109,6 +114,13 @@ fn credential(credential: Credential) -> &'static str {
         Credential::Workload => "workload",
         Credential::Managed => "managed",
         Credential::Cli => "cli",
+    }
+}
+
+fn declarations(declarations: Declarations) -> &'static str {
+    match declarations {
+        Declarations::Optional => "optional",
+        Declarations::Required => "required",
     }
 }
 

@@ -16,6 +16,7 @@ mod install;
 mod outbox;
 mod query;
 mod rules;
+mod rules_bench;
 mod session;
 mod status;
 mod store;

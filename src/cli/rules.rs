@@ -1,4 +1,4 @@
-//! `rules list` and `rules check`.
+//! `rules list` and `rules check`; `rules bench` is in a file of its own.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::failure::{Failure, NO};
+use super::rules_bench;
 use super::session::Session;
 use super::ui::Ui;
 
@@ -22,6 +23,9 @@ enum RulesCommand {
     List(Options),
     /// Run each rule's examples; exits 1 when one fails.
     Check(Options),
+    /// Measure the rules over a history: hits, share of commits, time; with --rules also what the further packs
+    /// change.
+    Bench(rules_bench::BenchArgs),
 }
 
 #[derive(clap::Args, Debug)]
@@ -38,6 +42,7 @@ pub(super) fn run(args: &RulesArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     match &args.command {
         RulesCommand::List(options) => list(options, ui),
         RulesCommand::Check(options) => check(options, ui),
+        RulesCommand::Bench(args) => rules_bench::run(args, ui),
     }
 }
 

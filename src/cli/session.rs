@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gitops_agent::capture::{CaptureError, Repo};
-use gitops_agent::config::{Credential, GitKey, Paths, Settings, Sources};
+use gitops_agent::config::{Credential, Declarations, GitKey, Paths, Settings, Sources};
 use gitops_agent::destination::Destination;
 use gitops_agent::outbox::{Outbox, spool_in};
 use gitops_agent::record::Repository;
@@ -70,7 +70,10 @@ impl Session {
 
     /// The built-in rules and those of the rules folder.
     pub(super) fn rules(&self) -> Result<RuleSet, Failure> {
-        let rules = RuleSet::builtin();
+        let mut rules = RuleSet::builtin();
+        if self.settings.declarations.value == Declarations::Required {
+            rules = rules.with_required_declarations()?;
+        }
         match &self.settings.rules {
             Some(folder) => Ok(rules.with_folder(&folder.value)?),
             None => Ok(rules),

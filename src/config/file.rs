@@ -15,6 +15,7 @@ pub(super) struct File {
     pub(super) tenant: Option<String>,
     pub(super) class: Option<String>,
     pub(super) rules: Option<String>,
+    pub(super) declarations: Option<String>,
     pub(super) retention_days: Option<i64>,
     pub(super) store: Store,
     pub(super) privacy: Privacy,

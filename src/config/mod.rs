@@ -82,6 +82,16 @@ pub enum Credential {
     Cli,
 }
 
+/// What is asked of the messages of commits that touch something regulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Declarations {
+    /// Nothing.
+    #[default]
+    Optional,
+    /// A commit that declares nothing carries a finding.
+    Required,
+}
+
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -146,6 +156,8 @@ pub struct Settings {
     pub retention_days: Sourced<u32>,
     /// How people are named.
     pub privacy: Sourced<Privacy>,
+    /// Whether a commit that touches something regulated must declare so.
+    pub declarations: Sourced<Declarations>,
     /// Level thresholds.
     pub thresholds: Sourced<Thresholds>,
     /// `gitops-agent.enabled=false` switches a repository off.
@@ -212,6 +224,10 @@ impl Layers<'_> {
             || Ok(built_in(Privacy::Plain)),
             |found| checked("privacy.author", found, privacy),
         )?;
+        let declarations = self.pick(file.declarations, "gitops-agent.declarations", "").map_or_else(
+            || Ok(built_in(Declarations::Optional)),
+            |found| checked("declarations", found, declarations),
+        )?;
         let enabled = self
             .pick(None, "gitops-agent.enabled", "")
             .map_or_else(|| Ok(built_in(true)), |found| checked("gitops-agent.enabled", found, boolean))?;
@@ -223,6 +239,7 @@ impl Layers<'_> {
             rules,
             retention_days,
             privacy,
+            declarations,
             thresholds: self.thresholds(file.risk)?,
             enabled,
         })
@@ -371,6 +388,14 @@ fn credential(text: &str) -> Result<Credential, String> {
         "managed" => Ok(Credential::Managed),
         "cli" => Ok(Credential::Cli),
         _ => Err("must be `auto`, `key`, `workload`, `managed` or `cli`".to_owned()),
+    }
+}
+
+fn declarations(text: &str) -> Result<Declarations, String> {
+    match text {
+        "optional" => Ok(Declarations::Optional),
+        "required" => Ok(Declarations::Required),
+        _ => Err("must be `optional` or `required`".to_owned()),
     }
 }
 

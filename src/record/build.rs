@@ -105,6 +105,11 @@ pub fn build(
     };
     for finding in &mut record.findings {
         finding.path = finding.path.as_deref().map(|path| redact(path).into_owned());
+        if let Some(allowed) = &mut finding.allowed {
+            // Out of the repository's own files.
+            allowed.reason = redact(&allowed.reason).into_owned();
+            allowed.owner = redact(&allowed.owner).into_owned();
+        }
     }
     if context.privacy == Privacy::Hash
         && let Some(declared) = &mut record.declared

@@ -98,7 +98,7 @@ fn facts(test: &Example, day: &str) -> CommitFacts {
         files,
         merged: None,
         incomplete: Vec::new(),
-        carried: None,
+        carried: test.carried.as_ref().map(|text| text.clone().into_bytes()),
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct Index {
     pub(super) always: Vec<u16>,
     /// Literals of the message, lower case, with rules that speak of the commit as a whole.
     pub(super) message: Vec<Entry>,
+    /// Rules about software items, asked of every file where the repository has an item map.
+    pub(super) items: Vec<u16>,
     /// Rules that speak of the commit as a whole and that nothing can gate, asked once.
     pub(super) commit: Vec<u16>,
 }
@@ -85,6 +87,7 @@ impl Index {
                     }
                 }
                 Gate::Always => index.always.push(number),
+                Gate::Items => index.items.push(number),
                 Gate::Literals { text: words, path: parts } => {
                     for word in words {
                         wake(text.entry(word).or_default(), number);
@@ -118,6 +121,7 @@ impl Index {
             }
         }
         self.always.extend(moved(&other.always));
+        self.items.extend(moved(&other.items));
         self.commit.extend(moved(&other.commit));
     }
 
@@ -130,7 +134,8 @@ impl Index {
                 out.push_str(&format!("{key}\t{literal}\t{rules}\n"));
             }
         }
-        out + &format!("a\t\t{}\nc\t\t{}\n", join(&self.always), join(&self.commit))
+        let [always, items, commit] = [&self.always, &self.items, &self.commit].map(|rules| join(rules));
+        out + &format!("a\t\t{always}\ni\t\t{items}\nc\t\t{commit}\n")
     }
 
     /// Reads what [`Index::write`] wrote.
@@ -148,6 +153,7 @@ impl Index {
                 "p" => index.path.push(entry),
                 "m" => index.message.push(entry),
                 "a" => index.always = numbers(rules).collect(),
+                "i" => index.items = numbers(rules).collect(),
                 _ => index.commit = numbers(rules).collect(),
             }
         }
@@ -182,6 +188,8 @@ enum Gate {
     Message(Vec<String>),
     /// One of these, in the text or in the path.
     Literals { text: Vec<String>, path: Vec<String> },
+    /// The repository must have an item map.
+    Items,
     /// Nothing can be said.
     Always,
 }
@@ -195,6 +203,9 @@ fn gate(rule: &Rule) -> Gate {
         let message = all.iter().find(|selection| selection.subject == Subject::Message);
         let words = message.map(|selection| lower(rule.keywords_of(selection))).unwrap_or_default();
         return if words.is_empty() { Gate::Commit } else { Gate::Message(words) };
+    }
+    if all.iter().any(|selection| selection.subject == Subject::Item) {
+        return Gate::Items;
     }
     // Any one selection of `all` will do; text says most.
     let text = all.iter().filter(|selection| selection.subject.is_text());

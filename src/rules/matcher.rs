@@ -7,10 +7,13 @@
 //! The engine is shared by threads; it changes only by filling its caches.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::carried::Carried;
 use super::index::{Entry, Index, numbers};
 use super::lines::{Hits, Moves};
+use super::pack::Known;
 use super::rule::{Class, Severity, Status};
 use super::selection::{Commit, Compiled, Found};
 use super::{Allowed, Finding, Side, Verdict};
@@ -32,6 +35,9 @@ const FURTHER_FILES: usize = 3;
 /// Per rule, where it holds.
 type Hitlist<'a> = BTreeMap<u16, Vec<(Option<&'a ChangedFile>, Found)>>;
 
+/// Asks a rule of a file, or of the commit.
+pub(super) type Ask<'a> = dyn FnMut(&Compiled, &Commit<'_>, Option<&FileView<'_>>) -> Option<Found> + 'a;
+
 /// All rules, ready to be asked.
 pub(super) struct Engine {
     text: Literals,
@@ -40,6 +46,7 @@ pub(super) struct Engine {
     path_rules: Vec<Cow<'static, str>>,
     message: Vec<Entry>,
     always: Vec<u16>,
+    items: Vec<u16>,
     commit: Vec<u16>,
     rules: Vec<super::Slot>,
 }
@@ -71,13 +78,25 @@ impl Engine {
             path_rules,
             message: index.message,
             always: index.always,
+            items: index.items,
             commit: index.commit,
             rules,
         }
     }
 
-    /// Judges a commit.
-    pub(super) fn judge(&self, facts: &CommitFacts, class: Class) -> Verdict {
+    /// Judges a commit. `known` are the packs, for what names a rule.
+    pub(super) fn judge(&self, facts: &CommitFacts, class: Class, known: &[Known]) -> Verdict {
+        self.judge_with(facts, class, known, &mut |rule, commit, view| rule.find(commit, view))
+    }
+
+    /// As [`Engine::judge`], each rule asked by `ask`, which may measure it.
+    pub(super) fn judge_with(
+        &self,
+        facts: &CommitFacts,
+        class: Class,
+        known: &[Known],
+        ask: &mut Ask<'_>,
+    ) -> Verdict {
         let files = facts.judged();
         let views: Vec<FileView<'_>> = files
             .iter()
@@ -88,22 +107,63 @@ impl Engine {
                 literals: &self.text,
             })
             .collect();
-        let commit = Commit { facts, class, moves: Moves::new(files), views: &views };
+        let carried = facts.carried.as_deref().map(Carried::read).unwrap_or_default();
+        let mut commit = Commit {
+            facts,
+            class,
+            moves: Moves::new(files),
+            views: &views,
+            carried,
+            known,
+            found: Vec::new(),
+            inline: OnceCell::new(),
+        };
         let mut found: Hitlist<'_> = BTreeMap::new();
+        let mut after = Vec::new();
         for number in self.woken_by_message(&facts.message) {
-            if let Some(hit) = self.rule(number).and_then(|rule| rule.find(&commit, None)) {
+            if self.rule(number).is_some_and(|rule| rule.rule.asks_findings()) {
+                after.push(number);
+            } else if let Some(hit) = self.rule(number).and_then(|rule| ask(rule, &commit, None)) {
                 found.entry(number).or_default().push((None, hit));
             }
         }
         let mut woken = vec![false; self.rules.len()];
         for view in &views {
-            for number in self.woken(view, &mut woken) {
-                if let Some(hit) = self.rule(number).and_then(|rule| rule.find(&commit, Some(view))) {
+            for number in self.woken(view, &mut woken, !commit.carried.items.is_empty()) {
+                if let Some(hit) = self.rule(number).and_then(|rule| ask(rule, &commit, Some(view))) {
                     found.entry(number).or_default().push((Some(view.file), hit));
                 }
             }
         }
-        self.verdict(found, class, facts.commit_time)
+        if !after.is_empty() {
+            commit.found = self.lines_of(&found, &commit);
+            for number in after {
+                if let Some(hit) = self.rule(number).and_then(|rule| ask(rule, &commit, None)) {
+                    found.entry(number).or_default().push((None, hit));
+                }
+            }
+        }
+        self.verdict(found, &commit)
+    }
+
+    /// What was found, as `found` selections read it.
+    fn lines_of(&self, found: &Hitlist<'_>, commit: &Commit<'_>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (number, hits) in found {
+            let Some(rule) = self.rule(*number).filter(|rule| rule.rule.status == Status::Stable) else {
+                continue;
+            };
+            for (file, hit) in hits {
+                let Some(tags) = rule.rule.tags_in(hit.class) else { continue };
+                if rule.allowed(*file, hit, commit).is_none() {
+                    let tags: String = tags.keys().map(|tag| format!(" {tag}")).collect();
+                    lines.push(format!("{} {}{tags}", rule.rule.id, rule.rule.severity));
+                }
+            }
+        }
+        lines.sort();
+        lines.dedup();
+        lines
     }
 
     fn rule(&self, number: u16) -> Option<&Compiled> {
@@ -117,8 +177,11 @@ impl Engine {
     }
 
     /// The rules worth asking of a file, ascending.
-    fn woken(&self, view: &FileView<'_>, woken: &mut [bool]) -> Vec<u16> {
+    fn woken(&self, view: &FileView<'_>, woken: &mut [bool], items: bool) -> Vec<u16> {
         let mut rules = self.always.clone();
+        if items {
+            rules.extend(&self.items);
+        }
         let mut wake = |entry: &str| {
             for number in numbers(entry) {
                 if !std::mem::replace(&mut woken[usize::from(number)], true) {
@@ -141,16 +204,15 @@ impl Engine {
     }
 
     /// Findings, points and tags from what was found.
-    fn verdict(&self, found: Hitlist<'_>, class: Class, time: i64) -> Verdict {
+    fn verdict(&self, found: Hitlist<'_>, commit: &Commit<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         let (mut high, mut minor, mut message_left) = (0.0, 0.0, MESSAGE_LIMIT);
         for (number, hits) in found {
             let Some(rule) = self.rule(number) else { continue };
-            let Some(tags) = rule.rule.tags_in(class) else { continue };
             let mut hits: Vec<(Option<Allowed>, f64, Option<&ChangedFile>, Found)> = hits
                 .into_iter()
                 .map(|(file, hit)| {
-                    let allowed = rule.allowed(file, &hit, time);
+                    let allowed = rule.allowed(file, &hit, commit);
                     let points = if allowed.is_some() { 0.0 } else { hit.points };
                     (allowed, points, file, hit)
                 })
@@ -158,6 +220,7 @@ impl Engine {
             // The dearest file counts in full, whatever its place in the tree.
             hits.sort_by(|a, b| b.1.total_cmp(&a.1));
             for (place, (allowed, points, file, hit)) in hits.into_iter().enumerate() {
+                let Some(tags) = rule.rule.tags_in(hit.class) else { continue };
                 let mut points = match place {
                     0 => points,
                     1..=FURTHER_FILES => points / 10.0,

@@ -12,6 +12,7 @@
 //!
 //! Limits: 200 findings and 100 points a commit, 1 MiB for a compiled regular expression, 65 535 rules.
 
+mod carried;
 pub(crate) mod check;
 mod index;
 mod infer;
@@ -24,9 +25,10 @@ mod selection;
 mod strict;
 mod validators;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -51,6 +53,9 @@ const INDEX: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.index"));
 const BODIES: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.bodies"));
 const KNOWN: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.known"));
 const SOURCES: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.sources"));
+
+/// The pack of [`RuleSet::with_required_declarations`].
+const REQUIRED: &str = include_str!("../../rules/optional/declared-required/pack.toml");
 
 /// The largest `.gitops-agent.toml` that is looked at, in bytes.
 const CARRIED_LIMIT: usize = 64 * 1024;
@@ -199,6 +204,19 @@ impl RuleSet {
         Ok(Self::of(known, loaded))
     }
 
+    /// Adds the pack whose rule finds commits that touch something regulated and declare nothing.
+    ///
+    /// # Errors
+    /// A pack of the same name is loaded.
+    pub fn with_required_declarations(self) -> Result<Self, RuleError> {
+        let Self { mut known, mut loaded, .. } = self;
+        let files = [("declared-required/pack.toml".to_owned(), REQUIRED.replace("\r\n", "\n"))];
+        let pack = pack::parse_pack(&files, &known, &pattern::try_patterns)?;
+        known.push(pack.known());
+        loaded.push(pack);
+        Ok(Self::of(known, loaded))
+    }
+
     /// SHA-256 over the packs' ids, versions and digests, lower-case hex; the same on any machine.
     #[must_use]
     pub fn digest(&self) -> &str {
@@ -214,7 +232,30 @@ impl RuleSet {
     /// Judges a commit of a repository of that class.
     #[must_use]
     pub fn judge(&self, facts: &CommitFacts, class: Class) -> Verdict {
-        self.engine.get_or_init(|| self.build_engine()).judge(facts, class)
+        self.engine.get_or_init(|| self.build_engine()).judge(facts, class, &self.known)
+    }
+
+    /// As [`RuleSet::judge`], and adds to `spent`, by rule, the time that asking it took.
+    #[must_use]
+    pub fn judge_timed(
+        &self,
+        facts: &CommitFacts,
+        class: Class,
+        spent: &mut BTreeMap<String, Duration>,
+    ) -> Verdict {
+        let engine = self.engine.get_or_init(|| self.build_engine());
+        engine.judge_with(facts, class, &self.known, &mut |rule, commit, view| {
+            let start = Instant::now();
+            let found = rule.find(commit, view);
+            let time = start.elapsed();
+            match spent.get_mut(&rule.rule.id) {
+                Some(sum) => *sum += time,
+                None => {
+                    spent.insert(rule.rule.id.clone(), time);
+                }
+            }
+            found
+        })
     }
 
     fn build_engine(&self) -> Engine {
@@ -277,12 +318,7 @@ impl std::fmt::Debug for RuleSet {
 /// class that was set or inferred is for the caller to hold.
 #[must_use]
 pub fn carried_class(toml_bytes: &[u8]) -> Option<Class> {
-    if toml_bytes.len() > CARRIED_LIMIT {
-        return None;
-    }
-    let table: toml::Table = toml::from_str(std::str::from_utf8(toml_bytes).ok()?).ok()?;
-    let class: Class = table.get("class")?.as_str()?.parse().ok()?;
-    (class != Class::Unknown).then_some(class)
+    carried::Carried::read(toml_bytes).class
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub(super) const VALIDATORS: &[&str] = &[
     "nanp_real",
     "ip_public",
     "entropy",
+    "void_allowance",
 ];
 
 /// A pack that cannot be used. The text names file, line, rule and next step.

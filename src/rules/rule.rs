@@ -206,6 +206,10 @@ pub enum Subject {
     Trailer,
     /// The number of changed lines in the commit (`min_count`).
     Size,
+    /// What the other rules found in the commit, a line each: `RULE SEVERITY TAG…`. Not what is allowed.
+    Found,
+    /// The software item of the file by the repository's own item map: IEC 62304 class, or `-`, and name.
+    Item,
     /// The file's modes as `OLD NEW`, in octal, where they differ.
     Mode,
 }
@@ -219,12 +223,12 @@ impl Subject {
     /// Whether it asks for what a file is, not for what is in it.
     #[allow(dead_code, reason = "the build script asks no rules")]
     pub(super) fn is_file(self) -> bool {
-        matches!(self, Self::Path | Self::Kind | Self::Mode)
+        matches!(self, Self::Path | Self::Kind | Self::Mode | Self::Item)
     }
 
     /// Whether it is the same for every file of a commit.
     pub(super) fn is_commit(self) -> bool {
-        matches!(self, Self::Message | Self::Author | Self::Trailer | Self::Size)
+        matches!(self, Self::Message | Self::Author | Self::Trailer | Self::Size | Self::Found)
     }
 }
 
@@ -399,6 +403,9 @@ pub struct Example {
     /// The repository's class; the first of the rule's scope if absent, else `ehr`.
     #[serde(default)]
     pub scope: Option<Class>,
+    /// The text of the repository's `.gitops-agent.toml`.
+    #[serde(default)]
+    pub carried: Option<String>,
     /// What must come out.
     pub expect: Expect,
     /// The line of the first hit.
@@ -421,6 +428,11 @@ impl Rule {
     #[allow(dead_code, reason = "the build script's")]
     pub(crate) fn without_texts(self) -> Self {
         Self { title: String::new(), why: String::new(), ask: String::new(), test: Vec::new(), ..self }
+    }
+
+    /// Whether it speaks of what other rules found, and so is asked after them.
+    pub(super) fn asks_findings(&self) -> bool {
+        self.sel.values().any(|selection| selection.subject == Subject::Found)
     }
 
     /// The literals that gate a text selection: its own, else the rule's.

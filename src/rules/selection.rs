@@ -1,5 +1,6 @@
 //! One rule made ready: its selections asked of one file, its allowances, its points.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use regex_automata::Input;
@@ -8,8 +9,10 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 
+use super::carried::{self, Carried};
 use super::lines::{Moves, is_comment, line_of};
 use super::matcher::FileView;
+use super::pack::Known;
 use super::pattern::Pattern;
 use super::rule::{self, Allow, Class, Rule, Selection, Subject, Without};
 use super::{Allowed, Side, validators};
@@ -22,6 +25,45 @@ pub(super) struct Commit<'a> {
     pub(super) class: Class,
     pub(super) moves: Moves<'a>,
     pub(super) views: &'a [FileView<'a>],
+    /// What the repository says of itself.
+    pub(super) carried: Carried,
+    /// The packs, for what names a rule.
+    pub(super) known: &'a [Known],
+    /// What was found, for the rules that ask for it.
+    pub(super) found: Vec<String>,
+    /// Whether any added line holds an allowance.
+    pub(super) inline: OnceCell<bool>,
+}
+
+impl Commit<'_> {
+    /// The class of a file: its item's where that asks more than the repository's.
+    fn class_of(&self, view: Option<&FileView<'_>>) -> Class {
+        let item = view.and_then(|view| self.carried.item(&view.file.path)).and_then(|item| item.class);
+        item.filter(|class| class.demands() > self.class.demands()).unwrap_or(self.class)
+    }
+
+    /// The day of the commit in UTC.
+    fn day(&self) -> String {
+        let time =
+            jiff::Timestamp::from_second(self.facts.commit_time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        time.strftime("%Y-%m-%d").to_string()
+    }
+
+    /// Whether any added line holds an allowance: looked for once, and only where something was found.
+    fn has_inline(&self) -> bool {
+        *self.inline.get_or_init(|| {
+            let texts = self.facts.judged().iter().map(|file| &file.text.added.text);
+            texts.into_iter().any(|text| memchr::memmem::find(text, carried::INLINE).is_some())
+        })
+    }
+
+    /// Whether the line's allowance allows nothing: incomplete, run out, or for a rule that is not there.
+    fn is_void(&self, line: &[u8]) -> bool {
+        carried::inline(line).is_some_and(|(rule, allowed)| {
+            allowed.is_none_or(|allowed| allowed.until < self.day())
+                || !self.known.iter().any(|pack| pack.rules.contains(&rule))
+        })
+    }
 }
 
 /// A rule that holds for a file, or for the commit.
@@ -31,6 +73,8 @@ pub(super) struct Found {
     pub(super) count: u32,
     /// Points before the further files' share and the caps.
     pub(super) points: f64,
+    /// The class that it was judged in.
+    pub(super) class: Class,
     /// Indices of the hit lines, where the side is text.
     lines: Vec<usize>,
 }
@@ -81,7 +125,8 @@ impl Compiled {
 
     /// Asks the rule of a file, or of the commit where there is none.
     pub(super) fn find(&self, commit: &Commit<'_>, view: Option<&FileView<'_>>) -> Option<Found> {
-        if self.rule.status == rule::Status::Deprecated || self.rule.tags_in(commit.class).is_none() {
+        let class = if commit.carried.items.is_empty() { commit.class } else { commit.class_of(view) };
+        if self.rule.status == rule::Status::Deprecated || self.rule.tags_in(class).is_none() {
             return None;
         }
         let when = &self.rule.when;
@@ -129,7 +174,8 @@ impl Compiled {
             side: first.side,
             line: first.line,
             count: first.count,
-            points: weight * factor * self.class_factor(commit.class),
+            points: weight * factor * self.class_factor(class),
+            class,
             lines: first.lines,
         })
     }
@@ -182,6 +228,14 @@ impl Compiled {
                 let regex = pattern.get()?;
                 once(Side::Message, trailers(&facts.message).any(|line| regex.is_match(line.as_bytes())))
             }
+            Subject::Found => {
+                let regex = pattern.get()?;
+                once(Side::Commit, commit.found.iter().any(|line| regex.is_match(line.as_bytes())))
+            }
+            Subject::Item => {
+                let item = commit.carried.item(&view?.file.path)?.text();
+                once(Side::Path, pattern.get()?.is_match(item.as_bytes()))
+            }
             Subject::Size => {
                 let changed: u64 = facts
                     .judged()
@@ -208,6 +262,9 @@ impl Compiled {
         let mut hits = self.hits(name, selection, pattern, view, added)?;
         if net {
             hits.retain(|(index, _)| !commit.moves.moved(line_of(side, *index), added));
+        }
+        if selection.validator.as_deref() == Some("void_allowance") {
+            hits.retain(|(index, _)| commit.is_void(line_of(side, *index)));
         }
         let count = u32::try_from(hits.len()).unwrap_or(u32::MAX);
         if count < selection.min_count.unwrap_or(1) {
@@ -275,8 +332,16 @@ impl Compiled {
     }
 
     /// The allowance that covers every hit of a finding, if it has not run out on the commit's day.
-    pub(super) fn allowed(&self, file: Option<&ChangedFile>, found: &Found, time: i64) -> Option<Allowed> {
-        let day = jiff::Timestamp::from_second(time).ok()?.strftime("%Y-%m-%d").to_string();
+    pub(super) fn allowed(
+        &self,
+        file: Option<&ChangedFile>,
+        found: &Found,
+        commit: &Commit<'_>,
+    ) -> Option<Allowed> {
+        if self.allow.is_empty() && commit.carried.allow.is_empty() && !commit.has_inline() {
+            return None;
+        }
+        let day = commit.day();
         let covers = |allow: &Allow, pattern: &Pattern| {
             let path = allow.path.is_empty() || file.is_some_and(|file| any_glob(&allow.path, &file.path));
             let lines = allow.regex.is_empty() || {
@@ -291,9 +356,34 @@ impl Compiled {
             };
             path && lines && day <= allow.until
         };
-        let (allow, _) =
-            self.rule.allow.iter().zip(&self.allow).find(|(allow, pattern)| covers(allow, pattern))?;
-        Some(Allowed { reason: allow.reason.clone(), owner: allow.owner.clone(), until: allow.until.clone() })
+        let allow = self.rule.allow.iter().zip(&self.allow).find(|(allow, pattern)| covers(allow, pattern));
+        let own = allow.map(|(allow, _)| Allowed {
+            reason: allow.reason.clone(),
+            owner: allow.owner.clone(),
+            until: allow.until.clone(),
+        });
+        own.or_else(|| commit.carried.allowed(&self.rule.id, file.map(|file| &file.path), &day))
+            .or_else(|| self.allowed_inline(file?, found, &day))
+    }
+
+    /// The allowance in the text: for added lines one on each of them or on the added line before, for anything
+    /// else one in any added line of the file.
+    fn allowed_inline(&self, file: &ChangedFile, found: &Found, day: &str) -> Option<Allowed> {
+        let added = &file.text.added;
+        let here = |index: usize| {
+            let (rule, allowed) = carried::inline(line_of(added, index))?;
+            allowed.filter(|allowed| rule == self.rule.id && day <= allowed.until.as_str())
+        };
+        if found.side != Side::Added {
+            return (0..added.lines.len()).find_map(here);
+        }
+        let before = |index: usize| {
+            let (before, line) = (added.lines.get(index.checked_sub(1)?)?, added.lines.get(index)?);
+            (before.number + 1 == line.number).then(|| here(index - 1))?
+        };
+        let all: Option<Vec<Allowed>> =
+            found.lines.iter().map(|index| here(*index).or_else(|| before(*index))).collect();
+        all?.into_iter().next()
     }
 }
 

@@ -51,6 +51,10 @@ pub(super) fn check_rule(
         );
     }
     check_when(rule, place)?;
+    if rule.asks_findings() && rule.sel.values().any(|selection| !selection.subject.is_commit()) {
+        let next = "use message, author, trailer, size and found only; other rules find what is in files";
+        return Err(place.error("`found` beside a selection about files", next));
+    }
     for (name, selection) in &rule.sel {
         check_selection(rule, name, selection, place)?;
     }
@@ -108,7 +112,11 @@ fn check_selection(
         check_glob(package, place)?;
     }
     let reads_lines = subject.is_text() || *subject == Subject::Message;
-    let by_regex = reads_lines || matches!(subject, Subject::Author | Subject::Trailer | Subject::Mode);
+    let by_regex = reads_lines
+        || matches!(
+            subject,
+            Subject::Author | Subject::Trailer | Subject::Mode | Subject::Found | Subject::Item
+        );
     let wanted = match subject {
         Subject::Path => !glob.is_empty() || !regex.is_empty(),
         Subject::Kind => !kind.is_empty(),

@@ -27,6 +27,8 @@ pub(super) fn passes(name: &str, candidate: &[u8]) -> bool {
         "nanp_real" => nanp_real(&digits),
         "ip_public" => ip_public(candidate),
         "entropy" => entropy(candidate) >= 3.5,
+        // Asked where the commit's day and the rules are known.
+        "void_allowance" => true,
         _ => false,
     }
 }

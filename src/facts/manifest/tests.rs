@@ -111,10 +111,6 @@ fn every_ecosystem_is_read() {
         ),
         (
             "Podfile.lock",
-            "Gemfile",
-            "Gemfile.lock",
-            "composer.json",
-            "composer.lock",
             "PODS:\n  - Alamofire (5.4.0)\n  - Firebase/Core (9.0):\n    - Firebase/Base\n\nDEPENDENCIES:\n  - Alamofire (~> 5.4)\n",
             &["Alamofire 5.4.0", "Firebase/Core 9.0"],
         ),
