@@ -107,7 +107,7 @@ fn audit_call() -> ChangedFile {
 
 #[test]
 fn every_built_in_rule_passes_its_examples() {
-    let report = RuleSet::builtin().check();
+    let report = RuleSet::builtin().check("2026-09-01");
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
     assert!(report.rules >= 60 && report.tests >= 2 * report.rules);
 }
@@ -193,7 +193,7 @@ fn a_folder_adds_rules_and_switches_others_off() {
     let head = PACK.replace("licence", "disable = [\"hipaa.audit.call-removed\"]\nlicence");
     pack(&dir.path().join("own"), &head, RULE);
     let rules = RuleSet::builtin().with_folder(dir.path()).unwrap();
-    let report = rules.check();
+    let report = rules.check("2026-09-01");
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
     assert!(rules.packs().iter().any(|pack| pack.id == "own" && pack.version == "1.2.0"));
     let facts = commit("Tidy", vec![audit_call(), file("a.c", &[], &["x", "magic(1)"])]);
@@ -355,6 +355,6 @@ fn the_example_in_the_manual_works() {
     let example = manual.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("pack.toml"), example).unwrap();
-    let report = RuleSet::builtin().with_folder(dir.path()).unwrap().check();
+    let report = RuleSet::builtin().with_folder(dir.path()).unwrap().check("2026-09-01");
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
 }

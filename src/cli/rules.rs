@@ -71,12 +71,17 @@ fn list(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
 }
 
 fn check(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let report = Session::here(options.rules.clone())?.rules()?.check();
+    let report = Session::here(options.rules.clone())?.rules()?;
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let report = report.check(&today);
     if options.json {
         ui.json(&report)?;
     } else {
         for failure in &report.failures {
             ui.line(format!("FAIL {} {:?}: {}", failure.rule, failure.test, failure.message))?;
+        }
+        for note in &report.notes {
+            ui.line(format!("note {}: {}", note.rule, note.message))?;
         }
         ui.line(format!(
             "{} rules, {} examples, {} failed",

@@ -1,6 +1,8 @@
 //! Runs the examples that every rule carries through the engine that judges commits, prefilter included.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -21,6 +23,19 @@ pub struct CheckReport {
     pub rules: usize,
     /// Examples run.
     pub tests: usize,
+    /// Worth a look, and no failure: counter-examples of one rule that another rule finds, and rules that look
+    /// for the same.
+    pub notes: Vec<CheckNote>,
+}
+
+/// Something that `rules check` found and that may be meant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckNote {
+    /// The rule.
+    pub rule: String,
+    /// What it is.
+    pub message: String,
 }
 
 /// One example that came out otherwise than expected.
@@ -37,8 +52,13 @@ pub struct CheckFailure {
     pub message: String,
 }
 
-pub(super) fn check(rules: &RuleSet) -> CheckReport {
-    let mut report = CheckReport { failures: Vec::new(), rules: 0, tests: 0 };
+/// What a rule may take for its examples, without the compilation of its patterns, before it is called slow.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// `today` (`YYYY-MM-DD`) decides which allowances have run out.
+pub(super) fn check(rules: &RuleSet, today: &str) -> CheckReport {
+    let mut report = CheckReport { failures: Vec::new(), rules: 0, tests: 0, notes: Vec::new() };
+    let mut looks: BTreeMap<String, &str> = BTreeMap::new();
     let in_force: std::collections::BTreeSet<&str> = rules.rules().map(|rule| rule.id.as_str()).collect();
     for pack in rules.full_packs() {
         for rule in pack.rules.iter().filter(|rule| in_force.contains(rule.id.as_str())) {
@@ -46,19 +66,87 @@ pub(super) fn check(rules: &RuleSet) -> CheckReport {
             if rule.status == super::Status::Deprecated {
                 continue;
             }
+            let mut fail = |test: &str, message: String| {
+                let (pack, rule, test) = (pack.id.id.clone(), rule.id.clone(), test.to_owned());
+                report.failures.push(CheckFailure { pack, rule, test, message });
+            };
+            for allow in rule.allow.iter().filter(|allow| allow.until.as_str() < today) {
+                let next = "prolong it with a reason, or delete it";
+                fail("allow", format!("the allowance {:?} ran out on {}; {next}", allow.reason, allow.until));
+            }
+            let mut overlaps = BTreeSet::new();
             for test in &rule.test {
                 report.tests += 1;
-                if let Err(message) = run(rules, rule, test, &pack.as_of) {
-                    let (pack, rule, test) = (pack.id.id.clone(), rule.id.clone(), test.name.clone());
-                    report.failures.push(CheckFailure { pack, rule, test, message });
+                match run(rules, rule, test, &pack.as_of) {
+                    Ok(others) if test.expect == Expect::NoMatch => overlaps.extend(others),
+                    Ok(_) => {}
+                    Err(message) => fail(&test.name, message),
                 }
+            }
+            if let Some(time) = slow(rules, rule) {
+                fail(
+                    "time",
+                    format!("takes {} ms for a line of 64 KiB; split its patterns", time.as_millis()),
+                );
+            }
+            if !overlaps.is_empty() {
+                let others: Vec<String> = overlaps.into_iter().collect();
+                let message = format!("its counter-examples are found by {}", others.join(", "));
+                report.notes.push(CheckNote { rule: rule.id.clone(), message });
+            }
+            let look = serde_json::to_string(&(&rule.sel, &rule.when)).unwrap_or_default();
+            if let Some(first) = looks.insert(look, &rule.id) {
+                let message = format!("looks for exactly what {first} looks for");
+                report.notes.push(CheckNote { rule: rule.id.clone(), message });
             }
         }
     }
     report
 }
 
-fn run(rules: &RuleSet, rule: &Rule, test: &Example, day: &str) -> Result<(), String> {
+/// How long a rule takes for one long line that begins with each of its keywords in turn, where that is too long.
+/// Linear time makes it a matter of the factor, and a factor is what a careless pattern has.
+fn slow(rules: &RuleSet, rule: &Rule) -> Option<Duration> {
+    let words: String = rule
+        .keywords
+        .iter()
+        .chain(rule.sel.values().flat_map(|selection| &selection.keywords))
+        .map(|word| format!("{word} = a1_b("))
+        .collect();
+    let line =
+        if words.is_empty() { "a1_b( = ".repeat(8192) } else { words.repeat(1 + 65_536 / words.len()) };
+    let class = rule.scope.first().copied().unwrap_or(Class::Ehr);
+    let test =
+        Example { diff: Some(format!("-{line}\n+{line};")), path: Some("src/a.py".to_owned()), ..blank() };
+    let facts = facts(&test, "2026-01-01");
+    let mut spent = BTreeMap::new();
+    // The first time compiles the patterns.
+    for _ in 0..2 {
+        spent.clear();
+        let _ = rules.judge_timed(&facts, class, &mut spent);
+    }
+    spent.get(&rule.id).copied().filter(|time| *time > SLOW)
+}
+
+/// An example of nothing.
+fn blank() -> Example {
+    Example {
+        name: String::new(),
+        path: None,
+        kind: None,
+        diff: None,
+        file: None,
+        message: None,
+        author: None,
+        scope: None,
+        carried: None,
+        expect: Expect::NoMatch,
+        line: None,
+    }
+}
+
+/// Runs one example; the other rules that found something in it.
+fn run(rules: &RuleSet, rule: &Rule, test: &Example, day: &str) -> Result<BTreeSet<String>, String> {
     let class = test.scope.or(rule.scope.first().copied()).unwrap_or(Class::Ehr);
     let verdict = rules.judge(&facts(test, day), class);
     let found = verdict.findings.iter().find(|finding| finding.rule == rule.id && finding.allowed.is_none());
@@ -75,7 +163,11 @@ fn run(rules: &RuleSet, rule: &Rule, test: &Example, day: &str) -> Result<(), St
         (Expect::Match, Some(finding)) if test.line.is_some() && test.line != finding.line => {
             Err(format!("expected line {:?}, found {:?}", test.line, finding.line))
         }
-        _ => Ok(()),
+        _ => {
+            let others =
+                verdict.findings.iter().filter(|finding| finding.rule != rule.id && finding.points > 5.0);
+            Ok(others.map(|finding| finding.rule.clone()).collect())
+        }
     }
 }
 

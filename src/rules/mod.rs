@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use check::{CheckFailure, CheckReport};
+pub use check::{CheckFailure, CheckNote, CheckReport};
 pub use infer::{INFERENCE, Inference, infer_from_face, infer_from_paths};
 pub use pack::{Citation, CitationKind, Pack, PackId, RuleError};
 pub use rule::{
@@ -296,10 +296,11 @@ impl RuleSet {
         self.full_packs().flat_map(|pack| &pack.rules).filter(move |rule| !disabled.contains(&rule.id))
     }
 
-    /// Runs the examples of all rules through the engine.
+    /// Runs the examples of all rules through the engine; `today` (`YYYY-MM-DD`) decides which allowances have run
+    /// out.
     #[must_use]
-    pub fn check(&self) -> CheckReport {
-        check::check(self)
+    pub fn check(&self, today: &str) -> CheckReport {
+        check::check(self, today)
     }
 }
 

@@ -275,6 +275,10 @@ pub struct Selection {
     /// what they guarded went with them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fewer: bool,
+    /// For `net_added`: holds only where the commit as a whole adds more such lines than it removes, so that what
+    /// was only reworded or renamed around is no change of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
     /// Component patterns, in any case, for `manifest`: of the whole name or of its last part.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub package: Vec<String>,

@@ -1,6 +1,7 @@
 //! One rule made ready: its selections asked of one file, its allowances, its points.
 
 use std::cell::OnceCell;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use regex_automata::Input;
@@ -270,14 +271,16 @@ impl Compiled {
         if count < selection.min_count.unwrap_or(1) {
             return None;
         }
-        if selection.fewer {
+        if selection.fewer || selection.more {
             let all = |added| -> usize {
                 let hits = commit.views.iter().filter(|view| view.file.status != Status::Deleted);
                 hits.filter_map(|view| self.hits(name, selection, pattern, view, added))
                     .map(|hits| hits.len())
                     .sum()
             };
-            if view.file.status == Status::Deleted || all(false) <= all(true) {
+            let balance = all(true).cmp(&all(false));
+            let wanted = if selection.more { Ordering::Greater } else { Ordering::Less };
+            if view.file.status == Status::Deleted || balance != wanted {
                 return None;
             }
         }

@@ -140,6 +140,7 @@ fn check_selection(
         || (min_count.is_some() && !reads_lines && !matches!(subject, Subject::Size | Subject::Manifest))
         || ((selection.context.is_some() || selection.code) && !subject.is_text())
         || (selection.fewer && *subject != Subject::NetRemoved)
+        || (selection.more && *subject != Subject::NetAdded)
         || (regex.is_empty() && (validator.is_some() || selection.entropy_min.is_some()))
         || ((group.is_some() || validator.is_some() || selection.entropy_min.is_some()) && !reads_lines);
     if stray {
