@@ -358,3 +358,178 @@ fn the_example_in_the_manual_works() {
     let report = RuleSet::builtin().with_folder(dir.path()).unwrap().check("2026-09-01");
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
 }
+
+fn with_carried(mut facts: CommitFacts, text: &str) -> CommitFacts {
+    facts.carried = Some(text.as_bytes().to_vec());
+    facts
+}
+
+#[test]
+fn an_item_asks_more_of_its_paths_and_never_less() {
+    let rules = RuleSet::builtin();
+    let dosing = || commit("x", vec![file("lib/dose/rate.js", &["a = 1;"], &["a = 2;"])]);
+    let items = |class: &str| {
+        format!(
+            "[[item]]\nname = \"dosing\"\npaths = [\"lib/dose/**\"]\nclass = \"{class}\"\niec62304 = \"C\"\n"
+        )
+    };
+    let names = |facts: &CommitFacts, class| -> Vec<String> {
+        rules.judge(facts, class).findings.into_iter().map(|finding| finding.rule).collect()
+    };
+    let raised = names(&with_carried(dosing(), &items("device")), Class::Ehr);
+    assert!(raised.contains(&"fda.item.class-c-changed".to_owned()), "{raised:?}");
+    assert!(raised.contains(&"fda.software.item-changed".to_owned()), "{raised:?}");
+    assert!(!names(&dosing(), Class::Ehr).contains(&"fda.software.item-changed".to_owned()));
+    let kept = names(&with_carried(dosing(), &items("other")), Class::Device);
+    assert!(kept.contains(&"fda.software.item-changed".to_owned()), "{kept:?}");
+}
+
+#[test]
+fn what_a_repository_allows_stays_a_finding_without_points() {
+    let rules = RuleSet::builtin();
+    let allow = |until: &str| {
+        format!(
+            "[[allow]]\nrule = \"hipaa.audit.call-removed\"\npaths = [\"src/**\"]\nreason = \"moved to the proxy\"\nowner = \"qa\"\nuntil = \"{until}\"\n"
+        )
+    };
+    let find = |until: &str| {
+        let facts = with_carried(commit("x", vec![audit_call()]), &allow(until));
+        let verdict = rules.judge(&facts, Class::Ehr);
+        let found = verdict.findings.iter().find(|finding| finding.rule == "hipaa.audit.call-removed");
+        found.cloned().unwrap()
+    };
+    let allowed = find("2026-01-01");
+    assert_eq!((allowed.points, allowed.allowed.map(|allowed| allowed.owner)), (0.0, Some("qa".to_owned())));
+    assert_eq!(find("2025-12-31").allowed, None);
+}
+
+#[test]
+fn an_allowance_in_the_text_covers_its_line_and_the_next() {
+    let rules = RuleSet::builtin();
+    let judge = |lines: &[&str]| {
+        let verdict = rules.judge(&commit("x", vec![file("app/client.py", &[], lines)]), Class::Ehr);
+        let covered = verdict
+            .findings
+            .iter()
+            .find(|finding| finding.rule == "hipaa.transport.verification-off")
+            .map(|finding| finding.allowed.is_some());
+        (covered, verdict.findings.iter().any(|finding| finding.rule == "declared.allowance.void"))
+    };
+    let comment =
+        "# gitops-agent: allow hipaa.transport.verification-off until=2026-12-31 reason=\"loopback\"";
+    let call = "r = requests.get(url, verify=False)";
+    assert_eq!(judge(&[call]), (Some(false), false));
+    assert_eq!(judge(&[comment, call]), (Some(true), false));
+    assert_eq!(judge(&[&format!("{call}  {comment}")]), (Some(true), false));
+    assert_eq!(judge(&[comment, "pass", call]), (Some(false), false));
+    assert_eq!(judge(&[comment, call, "pass", call]), (Some(false), false));
+    assert_eq!(judge(&[&comment.replace("2026", "2025"), call]), (Some(false), true));
+    assert_eq!(judge(&[&comment.replace(" reason=\"loopback\"", ""), call]), (Some(false), true));
+    assert_eq!(judge(&[&comment.replace("verification-off", "nothing"), call]), (Some(false), true));
+}
+
+#[test]
+fn a_declaration_is_held_against_what_was_found() {
+    let rules = RuleSet::builtin();
+    let declared = |message: &str| -> Vec<String> {
+        let verdict = rules.judge(&commit(message, vec![audit_call()]), Class::Ehr);
+        let found = verdict.findings.into_iter().map(|finding| finding.rule);
+        found.filter(|rule| rule.starts_with("declared.")).collect()
+    };
+    assert_eq!(declared("Tidy\n\nPHI-Impact: None"), ["declared.phi.less-than-found"]);
+    assert_eq!(declared("Tidy\n\nRisk-Level: low"), ["declared.risk.less-than-found"]);
+    assert_eq!(declared("Tidy\n\nCompliance: FDA"), ["declared.compliance.hipaa-missing"]);
+    assert_eq!(declared("Tidy\n\nPHI-Impact: High\nRisk-Level: high"), [""; 0]);
+    assert_eq!(declared("Tidy"), [""; 0]);
+}
+
+#[test]
+fn declarations_can_be_required() {
+    let optional = RuleSet::builtin();
+    let required = RuleSet::builtin().with_required_declarations().unwrap();
+    assert_ne!(optional.digest(), required.digest());
+    assert!(required.check("2026-09-01").failures.is_empty());
+    let asked = |rules: &RuleSet, message: &str, class| {
+        let verdict = rules.judge(&commit(message, vec![audit_call()]), class);
+        verdict.findings.iter().any(|finding| finding.rule == "declared.nothing.stated")
+    };
+    assert!(asked(&required, "Tidy", Class::Ehr));
+    assert!(!asked(&required, "Tidy\n\nRisk-Level: high", Class::Ehr));
+    assert!(!asked(&required, "Tidy", Class::Other));
+    assert!(!asked(&optional, "Tidy", Class::Ehr));
+}
+
+#[test]
+fn every_subject_and_combination_of_the_format_is_asked() {
+    let judge = |sel: &str, when: &str, facts: &CommitFacts| -> Option<f64> {
+        let dir = tempfile::tempdir().unwrap();
+        let rule = RULE
+            .replace("[rule.sel.word]\nin = \"added\"\nregex = ['\\bmagic\\(']\n", sel)
+            .replace("all = [\"word\"]", when);
+        pack(dir.path(), PACK, &rule);
+        let rules = RuleSet::builtin().with_folder(dir.path()).unwrap();
+        let verdict = rules.judge(facts, Class::Ehr);
+        verdict.findings.iter().find(|finding| finding.rule == "own.topic.name").map(|finding| finding.points)
+    };
+    let sel = |name: &str, keys: &str| format!("[rule.sel.{name}]\n{keys}\n");
+    let one = |keys: &str, facts: &CommitFacts| judge(&sel("s", keys), "all = [\"s\"]", facts).is_some();
+    let mut facts =
+        commit("Add magic\n\nReviewed-by: B", vec![file("src/a.c", &["old magic(1)"], &["magic(2)", "x"])]);
+    facts.files[0].new_mode = 0o100_755;
+    let cases: &[(&str, &str)] = &[
+        ("in = \"added\"\nregex = ['magic\\(2']", "in = \"added\"\nregex = ['magic\\(1']"),
+        ("in = \"removed\"\nregex = ['magic\\(1']", "in = \"removed\"\nregex = ['magic\\(2']"),
+        ("in = \"net_added\"\nregex = ['magic']", "in = \"net_added\"\nregex = ['magic']\nmore = true"),
+        ("in = \"net_removed\"\nregex = ['magic']", "in = \"net_removed\"\nregex = ['magic']\nfewer = true"),
+        ("in = \"message\"\nregex = ['magic$']", "in = \"message\"\nregex = ['^magic']"),
+        ("in = \"path\"\nglob = [\"src/*.c\"]", "in = \"path\"\nglob = [\"lib/**\"]"),
+        ("in = \"kind\"\nkind = [\"source\"]", "in = \"kind\"\nkind = [\"test\"]"),
+        ("in = \"author\"\nregex = ['<a@']", "in = \"author\"\nregex = ['<b@']"),
+        ("in = \"trailer\"\nregex = ['^Reviewed-by: B']", "in = \"trailer\"\nregex = ['^Signed-off-by:']"),
+        ("in = \"size\"\nmin_count = 3", "in = \"size\"\nmin_count = 4"),
+        ("in = \"mode\"\nregex = ['100644 100755']", "in = \"mode\"\nregex = ['100755 100644']"),
+    ];
+    for (holds, fails) in cases {
+        assert!(one(holds, &facts), "{holds}");
+        assert!(!one(fails, &facts), "{fails}");
+    }
+    let three = sel("a", "in = \"added\"\nregex = ['magic']")
+        + &sel("b", "in = \"path\"\nglob = [\"src/**\"]")
+        + &sel("c", "in = \"path\"\nglob = [\"lib/**\"]");
+    let points = |when: &str| judge(&three, when, &facts);
+    assert_eq!(points("any = [\"a\", \"b\", \"c\"]\nat_least = 2"), Some(40.0));
+    assert_eq!(points("any = [\"a\", \"b\", \"c\"]\nat_least = 3"), None);
+    assert_eq!(points("all = [\"a\"]\nnone = [\"c\"]\nboost = { b = 5.0 }"), Some(45.0));
+    assert_eq!(points("all = [\"a\"]\nnone = [\"b\"]\nboost = { c = 5.0 }"), None);
+    assert_eq!(points("all = [\"a\"]\nany = [\"b\", \"c\"]\nby_class = { ehr = 0.5 }"), Some(20.0));
+}
+
+#[test]
+fn a_component_is_asked_for_by_name_and_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut changed = file("web/package.json", &[], &["x"]);
+    let side = |text: &str| Some(std::sync::Arc::from(text.as_bytes()));
+    changed.manifest = gitops_agent::facts::Manifest::new(
+        b"web/package.json",
+        side("{\"dependencies\":{\"@Scope/JWT-lib\":\"1.2.0\",\"same\":\"1\"}}"),
+        side("{\"dependencies\":{\"@Scope/JWT-lib\":\"2.0.0\",\"same\":\"1\"}}"),
+    );
+    let facts = commit("x", vec![changed]);
+    let holds = |keys: &str| {
+        let rule =
+            RULE.replace("in = \"added\"\nregex = ['\\bmagic\\(']", &format!("in = \"manifest\"\n{keys}"));
+        pack(dir.path(), PACK, &rule);
+        let rules = RuleSet::builtin().with_folder(dir.path()).unwrap();
+        rules.judge(&facts, Class::Ehr).findings.iter().any(|finding| finding.rule == "own.topic.name")
+    };
+    for keys in
+        ["", "change = [\"major\"]", "package = [\"jwt*\"]", "package = [\"@scope/*\"]\nchange = [\"major\"]"]
+    {
+        assert!(holds(keys), "{keys}");
+    }
+    for keys in
+        ["change = [\"minor\", \"patch\", \"added\"]", "package = [\"same\"]", "package = [\"scope\"]"]
+    {
+        assert!(!holds(keys), "{keys}");
+    }
+}

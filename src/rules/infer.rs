@@ -184,10 +184,13 @@ pub fn infer_from_paths(paths: &[Vec<u8>]) -> Option<Inference> {
     if telling * SHARE < all { None } else { count.decide(PATHS) }
 }
 
+/// A phrase as its words and whole, with class and weight.
+type Phrase = (Vec<&'static str>, &'static str, Class, u32);
+
 /// Counts words.
 struct Counter {
-    /// By first word: the phrases that begin with it, as word lists, with class and weight.
-    phrases: BTreeMap<&'static str, Vec<(Vec<&'static str>, &'static str, Class, u32)>>,
+    /// By their first word.
+    phrases: BTreeMap<&'static str, Vec<Phrase>>,
     found: BTreeMap<(&'static str, Class), (u32, u32)>,
     times: u32,
 }

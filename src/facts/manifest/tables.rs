@@ -15,7 +15,7 @@ fn at<'a>(table: &'a Table, path: &[&str]) -> Option<&'a Value> {
     rest.iter().try_fold(table.get(*first)?, |value, key| value.get(key))
 }
 
-fn entries<'a>(value: Option<&'a Value>) -> impl Iterator<Item = (&'a String, &'a Value)> {
+fn entries(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
     value.and_then(Value::as_table).into_iter().flatten()
 }
 
