@@ -533,3 +533,14 @@ fn a_component_is_asked_for_by_name_and_change() {
         assert!(!holds(keys), "{keys}");
     }
 }
+
+#[test]
+fn the_table_of_citations_is_that_of_the_packs() {
+    let table = RuleSet::builtin().citations_table();
+    let docs = include_str!("../docs/citations.md");
+    assert!(
+        docs.ends_with(&table),
+        "run: gitops-agent rules list --citations, and put it into docs/citations.md"
+    );
+    assert!(!table.contains("|  |"), "a citation that no rule uses");
+}

@@ -20,12 +20,21 @@ pub(super) struct RulesArgs {
 #[derive(clap::Subcommand, Debug)]
 enum RulesCommand {
     /// What each rule means.
-    List(Options),
+    List(ListArgs),
     /// Run each rule's examples; exits 1 when one fails.
     Check(Options),
     /// Measure the rules over a history: hits, share of commits, time; with --rules also what the further packs
     /// change.
     Bench(rules_bench::BenchArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct ListArgs {
+    #[command(flatten)]
+    options: Options,
+    /// The citations instead, each with the rules that follow from it, as a table in Markdown.
+    #[arg(long, conflicts_with = "json")]
+    citations: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -40,7 +49,14 @@ struct Options {
 
 pub(super) fn run(args: &RulesArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     match &args.command {
-        RulesCommand::List(options) => list(options, ui),
+        RulesCommand::List(args) if args.citations => {
+            let rules = Session::here(args.options.rules.clone())?.rules()?;
+            for line in rules.citations_table().lines() {
+                ui.line(line)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        RulesCommand::List(args) => list(&args.options, ui),
         RulesCommand::Check(options) => check(options, ui),
         RulesCommand::Bench(args) => rules_bench::run(args, ui),
     }

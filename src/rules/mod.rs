@@ -14,6 +14,7 @@
 
 mod carried;
 pub(crate) mod check;
+mod components;
 mod index;
 mod infer;
 mod lines;
@@ -294,6 +295,36 @@ impl RuleSet {
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         let disabled: BTreeSet<&String> = self.loaded.iter().flat_map(|pack| &pack.disable).collect();
         self.full_packs().flat_map(|pack| &pack.rules).filter(move |rule| !disabled.contains(&rule.id))
+    }
+
+    /// A table in Markdown: each citation with its title, the day to which it was checked, and its rules.
+    #[must_use]
+    pub fn citations_table(&self) -> String {
+        let mut rows: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
+        for pack in self.full_packs() {
+            for citation in &pack.citations {
+                let title = match &citation.url {
+                    Some(url) => format!("[{}]({url})", citation.title),
+                    None => citation.title.clone(),
+                };
+                rows.entry(citation.id.clone())
+                    .or_insert_with(|| (format!("{title} | {}", pack.as_of), BTreeSet::new()));
+            }
+        }
+        for rule in self.rules() {
+            for citation in rule.tags.values().flatten() {
+                if let Some((_, rules)) = rows.get_mut(citation) {
+                    rules.insert(format!("`{}`", rule.id));
+                }
+            }
+        }
+        let rows: String = rows
+            .into_iter()
+            .map(|(id, (title, rules))| {
+                format!("| {id} | {title} | {} |\n", rules.into_iter().collect::<Vec<_>>().join(", "))
+            })
+            .collect();
+        format!("| citation | title | checked | rules |\n|---|---|---|---|\n{rows}")
     }
 
     /// Runs the examples of all rules through the engine; `today` (`YYYY-MM-DD`) decides which allowances have run

@@ -11,6 +11,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 
 use super::carried::{self, Carried};
+use super::components;
 use super::lines::{Moves, is_comment, line_of};
 use super::matcher::FileView;
 use super::pack::Known;
@@ -98,6 +99,8 @@ pub(super) struct Compiled {
     /// By their sources, since selections of one rule often share them.
     patterns: BTreeMap<Vec<String>, Pattern>,
     allow: Vec<Pattern>,
+    /// For selections of components, what a manifest must hold to be worth parsing.
+    packages: BTreeMap<String, Option<Literals>>,
 }
 
 impl Compiled {
@@ -120,6 +123,12 @@ impl Compiled {
                 .map(|selection| (selection.regex.clone(), Pattern::new(&selection.regex)))
                 .collect(),
             allow: rule.allow.iter().map(|allow| Pattern::new(&allow.regex)).collect(),
+            packages: rule
+                .sel
+                .iter()
+                .filter(|(_, selection)| selection.subject == Subject::Manifest)
+                .map(|(name, selection)| (name.clone(), components::fixed_parts(&selection.package)))
+                .collect(),
             rule,
         }
     }
@@ -245,7 +254,11 @@ impl Compiled {
                     .sum();
                 once(Side::Commit, changed >= u64::from(selection.min_count?))
             }
-            Subject::Manifest => manifest_holds(selection, view?.file),
+            Subject::Manifest => {
+                let parts = self.packages.get(name)?.as_ref();
+                let count = components::changed(selection, parts, view?.file)?;
+                Some(Held { side: Side::Path, line: None, count, factor: 1.0, lines: Vec::new() })
+            }
         }
     }
 
@@ -449,32 +462,6 @@ fn message_holds(selection: &Selection, regex: &Regex, message: &str) -> Option<
     let count = u32::try_from(hits.count()).unwrap_or(u32::MAX).saturating_add(1);
     let enough = count >= selection.min_count.unwrap_or(1);
     enough.then_some(Held { side: Side::Message, line: Some(line), count, factor: 1.0, lines: Vec::new() })
-}
-
-/// Whether a component that the selection names changed as it says; it counts how many did.
-fn manifest_holds(selection: &Selection, file: &ChangedFile) -> Option<Held> {
-    let named = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        let last = name.rsplit([':', '/']).next().unwrap_or_default();
-        // `/` divides folders for a glob, but not the parts of a name.
-        let (whole, last) = (name.replace('/', ":"), last.as_bytes());
-        selection.package.iter().any(|glob| {
-            let glob = glob.to_ascii_lowercase().replace('/', ":");
-            fast_glob::glob_match(&glob, whole.as_bytes()) || fast_glob::glob_match(&glob, last)
-        })
-    };
-    let wanted = file.manifest.as_ref()?.changes().iter().filter(|(name, change)| {
-        (selection.change.is_empty() || selection.change.iter().any(|word| word == change.name()))
-            && (selection.package.is_empty() || named(name))
-    });
-    let count = u32::try_from(wanted.count()).unwrap_or(u32::MAX);
-    (count >= selection.min_count.unwrap_or(1)).then_some(Held {
-        side: Side::Path,
-        line: None,
-        count,
-        factor: 1.0,
-        lines: Vec::new(),
-    })
 }
 
 /// The `Key: value` lines of the last paragraph.

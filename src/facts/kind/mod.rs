@@ -132,7 +132,7 @@ const BINARY_EXT: &[&str] = &[
     "zst", "7z", "rar", "tar", "jar", "war", "ear", "class", "dll", "exe", "so", "dylib", "a", "o", "lib",
     "pdb", "pyc", "wasm", "woff", "woff2", "ttf", "otf", "eot", "mp3", "mp4", "mov", "avi", "wav", "ogg",
     "webm", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "db", "sqlite", "sqlite3", "bin", "parquet",
-    "nii", "nupkg", "snk", "pfx", "p12", "jks", "keystore",
+    "nii", "ai", "eps", "psd", "nupkg", "snk", "pfx", "p12", "jks", "keystore",
 ];
 
 const LOCKFILES: &[&str] = &[

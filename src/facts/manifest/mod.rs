@@ -114,6 +114,11 @@ impl Manifest {
         self.changes.get_or_init(|| compare(&self.read(self.old.as_deref()), &self.read(self.new.as_deref())))
     }
 
+    /// The contents, old and new, as far as they are there: to look for a name, which is far cheaper than to parse.
+    pub fn contents(&self) -> impl Iterator<Item = &[u8]> {
+        [&self.old, &self.new].into_iter().flatten().map(AsRef::as_ref)
+    }
+
     fn read(&self, content: Option<&[u8]>) -> Components {
         let mut found = Components::default();
         let text = content.filter(|content| content.len() <= MAX_BYTES);

@@ -1,0 +1,53 @@
+//! Selections of components: which changed, of those that a rule names.
+
+use std::borrow::Cow;
+
+use super::rule::Selection;
+use crate::facts::ChangedFile;
+use crate::literals::Literals;
+
+/// Literals one of which stands in the text of every manifest with a component that one of the patterns matches; none
+/// where there is no pattern, or one without such a part. A name is put together of words of the manifest, so the
+/// longest run without a sign counts.
+pub(super) fn fixed_parts(globs: &[String]) -> Option<Literals> {
+    let longest = |glob: &String| {
+        let parts = glob.split(|letter: char| !letter.is_ascii_alphanumeric());
+        let longest = parts.max_by_key(|part| part.len()).unwrap_or_default();
+        (longest.len() >= 3 && !glob.contains(['[', '{', '\\']))
+            .then(|| Cow::Owned(longest.to_ascii_lowercase()))
+    };
+    let mut parts: Vec<Cow<'static, str>> = globs.iter().map(longest).collect::<Option<_>>()?;
+    parts.sort();
+    parts.dedup();
+    (!parts.is_empty()).then(|| Literals::new(parts))
+}
+
+fn occurs(literals: &Literals, text: &[u8]) -> bool {
+    let mut any = false;
+    literals.search(text, |_, _| any = true);
+    any
+}
+
+/// How many components that the selection names changed as it says; none where that is too few.
+pub(super) fn changed(selection: &Selection, parts: Option<&Literals>, file: &ChangedFile) -> Option<u32> {
+    let named = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        let last = name.rsplit([':', '/']).next().unwrap_or_default();
+        // `/` divides folders for a glob, but not the parts of a name.
+        let (whole, last) = (name.replace('/', ":"), last.as_bytes());
+        selection.package.iter().any(|glob| {
+            let glob = glob.to_ascii_lowercase().replace('/', ":");
+            fast_glob::glob_match(&glob, whole.as_bytes()) || fast_glob::glob_match(&glob, last)
+        })
+    };
+    let manifest = file.manifest.as_ref()?;
+    if parts.is_some_and(|parts| !manifest.contents().any(|content| occurs(parts, content))) {
+        return None;
+    }
+    let wanted = manifest.changes().iter().filter(|(name, change)| {
+        (selection.change.is_empty() || selection.change.iter().any(|word| word == change.name()))
+            && (selection.package.is_empty() || named(name))
+    });
+    let count = u32::try_from(wanted.count()).unwrap_or(u32::MAX);
+    (count >= selection.min_count.unwrap_or(1)).then_some(count)
+}
