@@ -132,7 +132,7 @@ const BINARY_EXT: &[&str] = &[
     "zst", "7z", "rar", "tar", "jar", "war", "ear", "class", "dll", "exe", "so", "dylib", "a", "o", "lib",
     "pdb", "pyc", "wasm", "woff", "woff2", "ttf", "otf", "eot", "mp3", "mp4", "mov", "avi", "wav", "ogg",
     "webm", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "db", "sqlite", "sqlite3", "bin", "parquet",
-    "nii", "ai", "eps", "psd", "nupkg", "snk", "pfx", "p12", "jks", "keystore",
+    "nii", "psd", "nupkg", "snk", "pfx", "p12", "jks", "keystore",
 ];
 
 const LOCKFILES: &[&str] = &[
@@ -278,6 +278,8 @@ fn is_generated(name: &Name<'_>, head: &[u8]) -> bool {
         name.lower,
         &[
             ".min.js",
+            ".ai",
+            ".eps",
             ".min.css",
             ".pb.go",
             "_pb2.py",

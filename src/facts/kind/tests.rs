@@ -66,7 +66,10 @@ fn by_path() {
         ],
     );
     all(Lockfile, &["Cargo.lock", "web/yarn.lock", "go.sum", "vendor/composer.lock"]);
-    all(Generated, &["web/app.min.js", "api/a.pb.go", "vendor/github.com/a/b.go", "Form.Designer.cs"]);
+    all(
+        Generated,
+        &["web/app.min.js", "ext/logo.ai", "api/a.pb.go", "vendor/github.com/a/b.go", "Form.Designer.cs"],
+    );
     all(Binary, &["logo.PNG", "lib/a.jar", "manual.pdf"]);
     all(Dicom, &["scan.dcm"]);
     all(Hl7v2, &["adt.hl7"]);
