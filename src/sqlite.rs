@@ -82,6 +82,9 @@ pub(crate) fn open(
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let mut connection = Connection::open_with_flags(&path, flags)?;
     connection.busy_timeout(opening.busy_timeout)?;
+    // Without it a kept statement is prepared anew whenever a value that the planner looked at changes:
+    // for each row, here.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if !opening.checkpoints {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
