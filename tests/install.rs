@@ -129,13 +129,22 @@ fn matrix(place: fn(&World) -> Place) {
 }
 
 fn matrix_but(place: fn(&World) -> Place, left_out: &str) {
-    for program in gits() {
+    for program in oldest_and_newest() {
         for kind in KINDS.iter().filter(|kind| kind.name != left_out) {
             let world = World::new(&program);
             let place = place(&world);
             check(&world, &place, kind);
         }
     }
+}
+
+/// The versions between them differ in nothing that hooks see, and each case costs a second.
+fn oldest_and_newest() -> Vec<PathBuf> {
+    let mut all = gits();
+    if all.len() > 2 {
+        all.drain(1..all.len() - 1);
+    }
+    all
 }
 
 #[test]

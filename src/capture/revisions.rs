@@ -29,7 +29,7 @@ pub struct Roots {
     pub complete: bool,
 }
 
-/// What a push would publish.
+/// What a push would publish, or brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unpublished {
     /// The commits, oldest first.
@@ -191,16 +191,37 @@ impl Repo {
         for id in self.tips(&pattern)? {
             walk.hide(id).map_err(CaptureError::git("walking what is published"))?;
         }
-        let mut ids = Vec::new();
-        for id in walk {
-            if ids.len() == MAX_UNPUBLISHED {
-                ids.reverse();
-                return Ok(Unpublished { ids, truncated: true });
+        newest(walk)
+    }
+
+    /// For each ref that a push moved (where it is now, where it was), the commits that are new here: not
+    /// reachable from where the refs were, from any other ref, nor from a ref before it in the list.
+    ///
+    /// # Errors
+    /// A history that cannot be walked.
+    pub fn received(&self, moved: &[(CommitId, Option<CommitId>)]) -> Result<Vec<Unpublished>, CaptureError> {
+        let hiding = "walking what was here before";
+        // A tag can name something else than a commit, which brings none.
+        let commit =
+            |id: &CommitId| Some(self.inner.find_object(id.0, None).ok()?.peel_to_commit().ok()?.id());
+        let now: HashSet<Oid> = moved.iter().filter_map(|(new, _)| commit(new)).collect();
+        let mut before: Vec<Oid> = self.tips("refs/*")?.into_iter().filter(|id| !now.contains(id)).collect();
+        before.extend(moved.iter().filter_map(|(_, old)| commit(old.as_ref()?)));
+        let mut found = Vec::with_capacity(moved.len());
+        for (new, _) in moved {
+            let Some(tip) = commit(new) else {
+                found.push(Unpublished { ids: Vec::new(), truncated: false });
+                continue;
+            };
+            let mut walk = self.walk(Sort::TIME)?;
+            walk.push(tip).map_err(CaptureError::git("walking what was pushed"))?;
+            for id in &before {
+                walk.hide(*id).map_err(CaptureError::git(hiding))?;
             }
-            ids.push(CommitId(id.map_err(CaptureError::git("walking what is pushed"))?));
+            found.push(newest(walk)?);
+            before.push(tip);
         }
-        ids.reverse();
-        Ok(Unpublished { ids, truncated: false })
+        Ok(found)
     }
 
     fn walk(&self, order: Sort) -> Result<Revwalk<'_>, CaptureError> {
@@ -277,6 +298,20 @@ impl Repo {
         ids.extend(detached);
         Ok(ids)
     }
+}
+
+/// The first of a walk that begins with the newest, as many as are listed, oldest first.
+fn newest(walk: Revwalk<'_>) -> Result<Unpublished, CaptureError> {
+    let mut found = Unpublished { ids: Vec::new(), truncated: false };
+    for id in walk {
+        if found.ids.len() == MAX_UNPUBLISHED {
+            found.truncated = true;
+            break;
+        }
+        found.ids.push(CommitId(id.map_err(CaptureError::git("walking what a push moves"))?));
+    }
+    found.ids.reverse();
+    Ok(found)
 }
 
 fn collect(walk: Revwalk<'_>) -> Result<Vec<CommitId>, CaptureError> {

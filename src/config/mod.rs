@@ -34,7 +34,7 @@ pub enum Origin {
     BuiltIn,
     /// `config.toml`.
     File(PathBuf),
-    /// A `git config` file, as Git names it.
+    /// A `git config` file, such as `git config (local)`.
     Git(String),
     /// An environment variable.
     Environment(&'static str),
@@ -49,7 +49,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::BuiltIn => f.write_str("built-in"),
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Git(origin) => write!(f, "git config ({origin})"),
+            Self::Git(origin) => f.write_str(origin),
             Self::Environment(name) => write!(f, "environment ({name})"),
             Self::Flag(name) => write!(f, "flag ({name})"),
             Self::Derived(from) => write!(f, "because of {from}"),
@@ -114,7 +114,7 @@ pub struct GitKey {
     pub key: String,
     /// Value.
     pub value: String,
-    /// The file or level.
+    /// The file or level, such as `git config (local)`.
     pub origin: String,
 }
 

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use super::git::to_bytes;
 use super::plan::{Plan, Step};
-use super::shim::{self, First, HOOKS};
+use super::shim::{self, ALL_HOOKS, First};
 use super::{InstallError, io_error};
 
 /// Lies in a hooks folder that an installation made, and says how many folders above it are ours too.
@@ -107,6 +107,8 @@ fn beside(folder: &Path) -> PathBuf {
 pub(super) struct Way<'a> {
     /// The program.
     pub(super) exe: &'a Path,
+    /// Which hooks.
+    pub(super) hooks: &'a [&'static str],
     /// Links to the program are fine here. Not in a folder that a tool or a team keeps: Husky writes
     /// its files anew on each `npm install`, and would write through the link.
     pub(super) links: bool,
@@ -121,7 +123,7 @@ pub(super) fn plan_into(folder: &Path, way: Way<'_>, plan: &mut Plan) -> Result<
     let mut made = kept_folder.is_dir();
     let mut chained = false;
     let mut hooks = Vec::new();
-    for name in HOOKS {
+    for &name in way.hooks {
         let at = folder.join(name);
         let kept = kept_folder.join(name);
         let found = inspect(&at)?;
@@ -131,7 +133,9 @@ pub(super) fn plan_into(folder: &Path, way: Way<'_>, plan: &mut Plan) -> Result<
                     plan.steps.push(Step::CreateFolder(kept_folder.clone()));
                     made = true;
                 }
-                if kept.symlink_metadata().is_ok() {
+                if is_helper(folder, &kept) {
+                    plan.steps.push(Step::Remove(kept.clone()));
+                } else if kept.symlink_metadata().is_ok() {
                     let old = free_name(&kept);
                     plan.notes.push(format!(
                         "{} was replaced since the last installation; the hook from before lies in {}",
@@ -143,13 +147,13 @@ pub(super) fn plan_into(folder: &Path, way: Way<'_>, plan: &mut Plan) -> Result<
                 plan.steps.push(Step::Move { from: at.clone(), to: kept });
                 active
             }
-            _ => is_active(&kept),
+            _ => is_active(&kept) && !is_helper(folder, &kept),
         };
         chained |= active;
         hooks.push((name, at, found, active));
     }
     if chained {
-        plan_helpers(folder, &kept_folder, way.hide, plan)?;
+        plan_helpers(folder, &kept_folder, way, plan)?;
     }
     let kept_name = to_bytes(Path::new(kept_folder.file_name().unwrap_or_default()));
     for (name, at, found, active) in hooks {
@@ -212,18 +216,19 @@ fn plan_folder(folder: &Path, plan: &mut Plan) -> Result<PathBuf, InstallError> 
 }
 
 /// Links everything else of the hooks folder into the folder of the moved hooks.
-fn plan_helpers(folder: &Path, kept: &Path, hide: bool, plan: &mut Plan) -> Result<(), InstallError> {
+fn plan_helpers(folder: &Path, kept: &Path, way: Way<'_>, plan: &mut Plan) -> Result<(), InstallError> {
     for entry in entries(folder)? {
         let name = entry.file_name().unwrap_or_default();
         let at = kept.join(name);
-        let ours =
-            HOOKS.iter().any(|hook| name == *hook) || name == CREATED || (hide && name == ".gitignore");
+        let ours = way.hooks.iter().any(|hook| name == *hook)
+            || name == CREATED
+            || (way.hide && name == ".gitignore");
         if !ours && at.symlink_metadata().is_err() {
             plan.steps.push(Step::Link { at, to: helper_target(folder, &entry) });
         }
     }
     let ignore = kept.join(".gitignore");
-    if hide && ignore.symlink_metadata().is_err() {
+    if way.hide && ignore.symlink_metadata().is_err() {
         plan.steps.push(Step::Write { at: ignore, content: b"*\n".to_vec(), executable: false });
     }
     Ok(())
@@ -236,6 +241,11 @@ fn helper_target(folder: &Path, entry: &Path) -> PathBuf {
     target
 }
 
+/// Whether this entry of the folder of moved hooks is such a link.
+fn is_helper(folder: &Path, entry: &Path) -> bool {
+    fs::read_link(entry).is_ok_and(|target| target == helper_target(folder, entry))
+}
+
 /// Plans the way back for one folder. What is not ours, or was changed since, stays, with a note.
 pub(super) fn plan_out_of(folder: &Path, plan: &mut Plan) -> Result<(), InstallError> {
     let Ok(folder) = fs::canonicalize(folder) else { return Ok(()) };
@@ -245,9 +255,9 @@ pub(super) fn plan_out_of(folder: &Path, plan: &mut Plan) -> Result<(), InstallE
     let kept_folder = beside(&folder);
     let mut gone = Vec::new();
     let mut back = Vec::new();
-    for name in HOOKS {
+    for name in ALL_HOOKS {
         let (at, kept) = (folder.join(name), kept_folder.join(name));
-        let has_kept = kept.symlink_metadata().is_ok();
+        let has_kept = kept.symlink_metadata().is_ok() && !is_helper(&folder, &kept);
         match inspect(&at) {
             Ok(Found::Link(_) | Found::Script { .. }) => {
                 plan.steps.push(Step::Remove(at.clone()));
@@ -296,17 +306,18 @@ fn plan_helpers_out(
     let all = entries(kept)?;
     // A hook that stays here is called by a script that stays there: leave it its helpers.
     let hooks_stay = all.iter().any(|entry| {
-        HOOKS.iter().any(|hook| entry.file_name().is_some_and(|name| name == *hook)) && !back.contains(entry)
+        ALL_HOOKS.iter().any(|hook| entry.file_name().is_some_and(|name| name == *hook))
+            && !back.contains(entry)
+            && !is_helper(folder, entry)
     });
     if hooks_stay {
         return Ok(());
     }
     let mut stays = false;
     for entry in all.iter().filter(|entry| !back.contains(entry)) {
-        let link = fs::read_link(entry).is_ok_and(|target| target == helper_target(folder, entry));
         let ignore = entry.file_name().is_some_and(|name| name == ".gitignore")
             && fs::read(entry).is_ok_and(|content| content == b"*\n");
-        if link || ignore {
+        if is_helper(folder, entry) || ignore {
             plan.steps.push(Step::Remove(entry.clone()));
         } else {
             stays = true;
@@ -342,7 +353,7 @@ fn plan_folder_out(folder: &Path, gone: &[PathBuf], plan: &mut Plan) -> Result<(
 
 /// Whether an installation left anything in this folder.
 pub(super) fn any_of_ours(folder: &Path) -> bool {
-    HOOKS.iter().any(|name| {
+    ALL_HOOKS.iter().any(|name| {
         matches!(
             inspect(&folder.join(name)),
             Ok(Found::Link(_) | Found::Script { .. } | Found::Changed { .. })
@@ -350,9 +361,9 @@ pub(super) fn any_of_ours(folder: &Path) -> bool {
     })
 }
 
-/// Whether somebody else's hook runs from this folder at one of our places.
-pub(super) fn any_foreign(folder: &Path) -> bool {
-    HOOKS.iter().any(|name| matches!(inspect(&folder.join(name)), Ok(Found::Foreign { active: true })))
+/// Whether somebody else's hook runs from this folder at the place of one of `hooks`.
+pub(super) fn any_foreign(folder: &Path, hooks: &[&str]) -> bool {
+    hooks.iter().any(|name| matches!(inspect(&folder.join(name)), Ok(Found::Foreign { active: true })))
 }
 
 /// A folder's entries in the order of their names, so that plans are the same each time.

@@ -61,7 +61,7 @@ impl World {
             &format!(
                 "#!/bin/sh\n\
                  case ${{0##*/}} in gitops-agent) shift ;; *) set -- \"${{0##*/}}\" \"$@\" ;; esac\n\
-                 {{ echo \"agent $*\"; case $1 in post-rewrite|pre-push) cat ;; esac; }} >>'{}'\n\
+                 {{ echo \"agent $*\"; case $1 in post-rewrite|pre-push|post-receive) cat ;; esac; }} >>'{}'\n\
                  exit 3\n",
                 world.path("logs/agent").display()
             ),
@@ -170,7 +170,16 @@ impl World {
         let target = work.with_file_name("target.git");
         self.git(&self.root, &["init", "-q", "--bare", target.to_str().unwrap()]);
         run(&["push", "-q", "../target.git", "HEAD:refs/heads/pushed"], b"");
-        if !self.is_bare(work) {
+        if self.is_bare(work) {
+            // The other way round: a commit that its hooks know nothing of comes in.
+            let clone = work.with_file_name("clone");
+            self.git(&self.root, &["clone", "-q", work.to_str().unwrap(), clone.to_str().unwrap()]);
+            self.git(&clone, &["commit", "-q", "--allow-empty", "-m", "pushed"]);
+            let mut push = self.command(&clone, &["push", "-q", "origin", "HEAD:refs/heads/arrived"]);
+            codes.push(push.stderr(Stdio::null()).status().unwrap().code());
+            self.git(work, &["update-ref", "-d", "refs/heads/arrived"]);
+            fs::remove_dir_all(&clone).unwrap();
+        } else {
             run(&["reset", "-q", "--hard", "HEAD~1"], b"");
         }
         fs::remove_dir_all(&target).unwrap();
@@ -185,7 +194,7 @@ impl World {
     pub(crate) fn expected_agent_calls(&self, work: &Path) -> String {
         let push = "agent pre-push ../target.git ../target.git\nHEAD ID refs/heads/pushed ID\n";
         if self.is_bare(work) {
-            return push.to_owned();
+            return format!("{push}agent post-receive\nID ID refs/heads/arrived\n");
         }
         format!(
             "agent post-commit\nagent post-commit\nagent post-rewrite amend\nID ID\nagent post-merge 0\n\
@@ -265,13 +274,13 @@ impl Kind {
 /// What every foreign hook writes down: its own name, its arguments and its input.
 fn record(world: &World) -> String {
     format!(
-        "{{ echo \"foreign ${{0##*/}} $*\"; case ${{0##*/}} in post-rewrite|pre-push) cat ;; esac; }} >>'{}'\n",
+        "{{ echo \"foreign ${{0##*/}} $*\"; case ${{0##*/}} in post-rewrite|pre-push|post-receive) cat ;; esac; }} >>'{}'\n",
         world.path("logs/foreign").display()
     )
 }
 
 fn each(world: &World, folder: &Path, text: &str) {
-    for hook in gitops_agent::install::HOOKS {
+    for hook in gitops_agent::install::ALL_HOOKS {
         world.script(&folder.join(hook), text);
     }
 }
@@ -314,7 +323,7 @@ pub(crate) const KINDS: &[Kind] = &[
             let text = format!(
                 "#!/usr/bin/env python3\nimport os, sys\nname = os.path.basename(sys.argv[0])\n\
                  with open({:?}, 'a') as log:\n    print('python', name, *sys.argv[1:], file=log)\n    \
-                 if name in ('post-rewrite', 'pre-push'):\n        log.write(sys.stdin.read())\nsys.exit(4)\n",
+                 if name in ('post-rewrite', 'pre-push', 'post-receive'):\n        log.write(sys.stdin.read())\nsys.exit(4)\n",
                 log.to_str().unwrap()
             );
             each(world, folder, &text);
@@ -326,7 +335,7 @@ pub(crate) const KINDS: &[Kind] = &[
         fires: true,
         make: |world, folder| {
             world.script(&folder.with_file_name("dispatch"), &format!("#!/bin/sh\n{}", record(world)));
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 symlink("../dispatch", folder.join(hook)).unwrap();
             }
         },
@@ -337,7 +346,7 @@ pub(crate) const KINDS: &[Kind] = &[
         fires: true,
         make: |world, folder| {
             world.script(&folder.join("overcommit-hook"), &format!("#!/bin/sh\n{}", record(world)));
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 symlink("overcommit-hook", folder.join(hook)).unwrap();
             }
         },
@@ -353,7 +362,7 @@ pub(crate) const KINDS: &[Kind] = &[
                  sh -e \"$s\" \"$@\"\nc=$?\n[ $c != 0 ] && echo \"husky - $n failed\"\nexit $c\n",
             )
             .unwrap();
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 world.script(&folder.join(hook), "#!/usr/bin/env sh\n. \"$(dirname \"$0\")/h\"");
                 fs::write(folder.with_file_name(format!("user-{hook}")), record(world)).unwrap();
             }
@@ -370,7 +379,7 @@ pub(crate) const KINDS: &[Kind] = &[
                 "#!/usr/bin/env bash\nHERE=\"$(cd \"$(dirname \"$0\")\" && pwd)\"\n\
                  exec \"$HERE/$(basename \"$0\").legacy\" \"$@\"\n",
             );
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 world
                     .script(&folder.join(format!("{hook}.legacy")), &format!("#!/bin/sh\n{}", record(world)));
             }
@@ -396,6 +405,7 @@ pub(crate) const KINDS: &[Kind] = &[
         make: |world, folder| {
             each(world, folder, "#!/bin/sh\r\nexit 0\r\n");
             fs::remove_file(folder.join("pre-push")).unwrap();
+            fs::remove_file(folder.join("post-receive")).unwrap();
         },
     },
     Kind {
@@ -403,7 +413,7 @@ pub(crate) const KINDS: &[Kind] = &[
         fires: false,
         make: |world, folder| {
             each(world, folder, &format!("#!/bin/sh\n{}exit 9\n", record(world)));
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 fs::set_permissions(folder.join(hook), fs::Permissions::from_mode(0o640)).unwrap();
             }
         },
@@ -412,7 +422,7 @@ pub(crate) const KINDS: &[Kind] = &[
         name: "links to nowhere",
         fires: false,
         make: |_, folder| {
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 symlink("/nowhere/at/all", folder.join(hook)).unwrap();
             }
         },
