@@ -212,6 +212,24 @@ impl Repo {
         })
     }
 
+    /// When a commit was made, by its committer's clock; `None` where it cannot be read.
+    #[must_use]
+    pub fn committed_at(&self, id: &CommitId) -> Option<jiff::Timestamp> {
+        let odb = self.odb().ok()?;
+        let object = odb.read(id.0).ok()?;
+        jiff::Timestamp::from_second(commit::commit_time(object.data())).ok()
+    }
+
+    /// The repository's own `.gitops-agent.toml` in the tree of a commit, where it is there and at most 64 KiB.
+    ///
+    /// # Errors
+    /// Where the commit cannot be read.
+    pub fn carried(&self, id: &CommitId) -> Result<Option<Vec<u8>>, CaptureError> {
+        let odb = self.odb()?;
+        let tree = self.tree_of(&odb, &id.hex()).ok_or_else(|| unreadable(id, "its tree is not here"))?;
+        Ok(carried(Blobs { odb: &odb, recent: &self.recent }, tree))
+    }
+
     fn odb(&self) -> Result<Odb<'_>, CaptureError> {
         self.inner.odb().map_err(CaptureError::git("opening its object database"))
     }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::failure::{Failure, PARTLY, USAGE};
 use super::session::{Session, block_on};
-use super::ui::Ui;
+use super::ui::{self, Ui};
 use super::{RepoFlag, flush, hook};
 
 /// Record history: resumable, idempotent.
@@ -82,6 +82,13 @@ fn moment(text: &str, end: bool) -> Result<i64, String> {
 }
 
 pub(super) fn run(args: &BackfillArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && since > until
+    {
+        return Err(
+            Failure::new(USAGE, "--since is later than --until: no commit lies between").hint("swap the two")
+        );
+    }
     let repo = args.repo.open()?;
     let session = Session::of_repo(&repo, args.rules.clone())?;
     if !session.settings.enabled.value {
@@ -260,7 +267,10 @@ fn dry_run(
         return Err(failure);
     }
     if !args.json {
-        ui.line(format!("{read} commits would be recorded, {failed} cannot be read; nothing was stored"))?;
+        ui.line(format!(
+            "{} would be recorded, {failed} cannot be read; nothing was stored",
+            ui::count(read, "commit")
+        ))?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(PARTLY) })
 }
@@ -287,7 +297,8 @@ fn report(
         return Ok(());
     }
     ui.line(format!(
-        "{commits} commits: {} recorded now, {} judged anew, {} known already, {} unreadable",
+        "{}: {} recorded now, {} judged anew, {} known already, {} unreadable",
+        ui::count(commits, "commit"),
         queued.added,
         queued.replaced,
         totals.known + queued.already + queued.merged,

@@ -1,28 +1,38 @@
 //! `install` and `uninstall`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gitops_agent::capture::{CaptureError, Repo};
 use gitops_agent::install::{self, Git, Plan, Target};
-use gitops_agent::recorder;
+use gitops_agent::{recorder, rules};
 use jiff::Timestamp;
 
+use super::doctor::SET_CLASS;
 use super::failure::{DISK, Failure};
 use super::hook;
 use super::session::Session;
 use super::ui::Ui;
 
-/// Where the hooks go.
+pub(super) const INSTALL_EXAMPLES: &str = "Examples:
+  gitops-agent install             this repository, with all its worktrees
+  gitops-agent install --global    every repository of the user
+  gitops-agent install --dry-run   print each change, make none";
+
+pub(super) const UNINSTALL_EXAMPLES: &str = "Examples:
+  gitops-agent uninstall             what `install` put into this repository
+  gitops-agent uninstall --global    what `install --global` did
+  gitops-agent uninstall --dry-run   print each change, make none
+
+Hooks that were there before come back as they were; records and settings stay.";
+
+/// Where the hooks are.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Examples:\n  gitops-agent install\n  gitops-agent install --global\n  gitops-agent install --dry-run"
-)]
 pub(super) struct InstallArgs {
     /// The repository; the current folder unless given.
     #[arg(long, value_name = "DIR", default_value = ".", hide_default_value = true)]
     repo: PathBuf,
-    /// Every repository of the user.
+    /// For every repository of the user.
     #[arg(long, conflicts_with = "repo")]
     global: bool,
     /// Print each change and make none.
@@ -54,10 +64,27 @@ pub(super) fn install(args: &InstallArgs, ui: &mut Ui) -> Result<ExitCode, Failu
         .map_err(|error| Failure::new(DISK, format!("the path of this program is unknown: {error}")))?;
     let plan = install::plan_install(&git, &args.target()?, &exe)?;
     carry_out(args, &git, &plan, "installed already", ui)?;
-    if !args.dry_run && !args.global {
-        remember(args)?;
+    if !args.global {
+        if !args.dry_run {
+            remember(args)?;
+        }
+        class_hint(&args.repo, ui);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says how to set the class where nobody has: rules for one kind of software apply to that kind only.
+fn class_hint(folder: &Path, ui: &Ui) {
+    // Best effort: wrong settings are the hook's and `doctor`'s to tell, and the hooks are in.
+    let unknown = || -> Result<bool, Failure> {
+        let repo = Repo::open(folder)?;
+        let set = Session::survey(Some(&repo))?.0.settings.class.is_some();
+        let carried = repo.head()?.map(|head| repo.carried(&head)).transpose()?.flatten();
+        Ok(!set && carried.as_deref().and_then(rules::carried_class).is_none())
+    };
+    if unknown().unwrap_or(false) {
+        ui.note(format!("note: the repository's class is unknown; set it with {SET_CLASS}"));
+    }
 }
 
 pub(super) fn uninstall(args: &InstallArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {

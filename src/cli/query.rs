@@ -84,6 +84,13 @@ fn commit(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(args: &QueryArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    // Days of ten characters compare as text.
+    if let (Some(since), Some(until)) = (&args.since, &args.until)
+        && since > until
+    {
+        let message = format!("--since {since} is later than --until {until}: no day lies between");
+        return Err(Failure::new(USAGE, message).hint("swap the two"));
+    }
     let session = Session::here(None)?;
     let tenant = match &args.tenant {
         Some(given) => config::tenant(given)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gitops_agent::capture::{CaptureError, Repo};
-use gitops_agent::config::{Credential, GitKey, Paths, Settings, Sources};
+use gitops_agent::config::{ConfigError, Credential, GitKey, Paths, Settings, Sources};
 use gitops_agent::destination::Destination;
 use gitops_agent::outbox::{Outbox, spool_in};
 use gitops_agent::record::Repository;
@@ -43,6 +43,16 @@ impl Session {
             Err(CaptureError::NotARepository { .. }) => Self::from_sources(Vec::new(), rules),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The settings in a repository, or of the user alone, although some are wrong, and these: for commands
+    /// that tell what is wrong.
+    pub(super) fn survey(repo: Option<&Repo>) -> Result<(Self, Vec<ConfigError>), Failure> {
+        let paths = environment::paths();
+        let git = repo.map(git_keys).transpose()?.unwrap_or_default();
+        let sources = Sources { environment: environment::settings(), git, rules_flag: None };
+        let survey = Settings::survey(paths.as_ref(), &sources);
+        Ok((Self { paths, settings: survey.settings }, survey.problems))
     }
 
     fn from_sources(git: Vec<GitKey>, rules_flag: Option<PathBuf>) -> Result<Self, Failure> {

@@ -76,6 +76,11 @@ impl Ui {
     }
 }
 
+/// `1 commit`, `2 commits`.
+pub(super) fn count(number: usize, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A line on standard error; a closed stream is nobody's fault.
 pub(super) fn error(text: &str) {
     let _ = writeln!(io::stderr(), "{}", safe_lines(text));

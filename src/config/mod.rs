@@ -9,8 +9,10 @@
 
 mod file;
 mod paths;
+mod survey;
 
 pub use paths::Paths;
+pub use survey::Survey;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -75,7 +75,10 @@ impl Git {
     }
 
     /// Major and minor version.
-    pub(super) fn version(&self) -> Result<(u32, u32), InstallError> {
+    ///
+    /// # Errors
+    /// Where Git cannot be started.
+    pub fn version(&self) -> Result<(u32, u32), InstallError> {
         let text = self.text(["--version"])?;
         let mut parts = text
             .split_whitespace()
