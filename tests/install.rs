@@ -10,7 +10,7 @@ mod install_support;
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gitops_agent::install::{HookState, Target, apply, hook_report, plan_install, plan_uninstall};
 use install_support::{KINDS, Kind, World, gits, snapshot};
@@ -92,8 +92,8 @@ fn linked_folder(world: &World) -> Place {
     Place { hooks: work.join("githooks"), work }
 }
 
-/// One case: two rounds that must look the same to the foreign hook, and to `git status`.
-fn check(world: &World, place: &Place, kind: &Kind) {
+/// One case, and its line of the table (`cargo test --test install -- --nocapture`): two rounds that must look the same to the foreign hook, and to `git status`.
+fn check(world: &World, place: &Place, kind: &Kind) -> String {
     let title = format!("{} at {}, {}", kind.name, place.hooks.display(), world.version());
     kind.put(world, &place.hooks);
     let before = snapshot(world.root());
@@ -122,34 +122,45 @@ fn check(world: &World, place: &Place, kind: &Kind) {
     assert_eq!(snapshot(world.root()), before, "{title}: every byte, mode and link");
     assert_eq!(plan_uninstall(&git, &Target::Repository).unwrap().steps, [], "{title}");
     assert_eq!(hook_report(&git).unwrap().state, HookState::Missing, "{title}");
+    let configured = report.configured.len();
+    format!(
+        "{:<20} | {:<37} | {:<18} | {:>2} before, {:>2} with the agent | {} | every byte back",
+        place.hooks.strip_prefix(world.root()).unwrap_or(&place.hooks).display(),
+        kind.name,
+        world.version().trim().trim_start_matches("git version "),
+        round_before.foreign.lines().count(),
+        round_with.foreign.lines().count(),
+        if configured > 0 { "configuration" } else { "hook files   " },
+    )
 }
 
 fn matrix(place: fn(&World) -> Place) {
     matrix_but(place, "");
 }
 
+/// The versions of Git take turns: each case costs half a second.
 fn matrix_but(place: fn(&World) -> Place, left_out: &str) {
-    for program in oldest_and_newest() {
-        for kind in KINDS.iter().filter(|kind| kind.name != left_out) {
-            let world = World::new(&program);
-            let place = place(&world);
-            check(&world, &place, kind);
+    let programs = gits();
+    for (kind, program) in KINDS.iter().zip(programs.iter().cycle()) {
+        if kind.name != left_out {
+            run(place, kind, program);
         }
     }
 }
 
-/// The versions between them differ in nothing that hooks see, and each case costs a second.
-fn oldest_and_newest() -> Vec<PathBuf> {
-    let mut all = gits();
-    if all.len() > 2 {
-        all.drain(1..all.len() - 1);
-    }
-    all
+fn run(place: fn(&World) -> Place, kind: &Kind, program: &Path) {
+    let world = World::new(program);
+    let place = place(&world);
+    println!("{}", check(&world, &place, kind));
 }
 
 #[test]
 fn existing_hooks_in_a_plain_repository() {
-    matrix(plain);
+    for program in gits() {
+        for kind in KINDS {
+            run(plain, kind, &program);
+        }
+    }
 }
 
 #[test]

@@ -12,6 +12,9 @@
 //! .git/hooks.before-gitops-agent/helper           a link to ../hooks/helper
 //! ```
 //!
+//! Other managers do the same to us: pre-commit and prek rename what they find to `NAME.legacy` and go on
+//! calling it, which is as good as before; lefthook renames it to `NAME.old` and calls it no more.
+//!
 //! The moved files are the only state: a hook is theirs exactly where it lies in that folder as
 //! anything but such a link.
 
@@ -27,6 +30,9 @@ use super::{InstallError, io_error};
 
 /// Lies in a hooks folder that an installation made, and says how many folders above it are ours too.
 const CREATED: &str = ".created-by-gitops-agent";
+
+/// What others rename a hook to when they take its place.
+const RENAMED: [&str; 2] = ["legacy", "old"];
 
 /// What is at a hook's path.
 #[derive(Debug, PartialEq, Eq)]
@@ -122,20 +128,32 @@ pub(super) fn plan_into(folder: &Path, way: Way<'_>, plan: &mut Plan) -> Result<
     let kept_folder = beside(folder);
     let mut made = kept_folder.is_dir();
     let mut chained = false;
+    let mut restored = Vec::new();
     let mut hooks = Vec::new();
     for &name in way.hooks {
         let at = folder.join(name);
         let kept = kept_folder.join(name);
         let found = inspect(&at)?;
+        if legacy_program(&at).is_some_and(|program| program == way.exe) {
+            continue;
+        }
+        let mut yields = is_managers(&kept);
         let active = match found {
             Found::Foreign { active } => {
+                yields = is_managers(&at);
+                let has_kept = kept.symlink_metadata().is_ok() && !is_helper(folder, &kept);
+                let renamed = plan_renamed(&at, has_kept.then_some(&kept), plan);
+                let moved = renamed.is_some();
+                restored.extend(renamed);
                 if !made {
                     plan.steps.push(Step::CreateFolder(kept_folder.clone()));
                     made = true;
                 }
                 if is_helper(folder, &kept) {
                     plan.steps.push(Step::Remove(kept.clone()));
-                } else if kept.symlink_metadata().is_ok() {
+                } else if has_kept && !moved && same_file(&at, &kept) {
+                    plan.steps.push(Step::Remove(kept.clone()));
+                } else if has_kept && !moved {
                     let old = free_name(&kept);
                     plan.notes.push(format!(
                         "{} was replaced since the last installation; the hook from before lies in {}",
@@ -150,13 +168,13 @@ pub(super) fn plan_into(folder: &Path, way: Way<'_>, plan: &mut Plan) -> Result<
             _ => is_active(&kept) && !is_helper(folder, &kept),
         };
         chained |= active;
-        hooks.push((name, at, found, active));
+        hooks.push((name, at, found, active, yields));
     }
     if chained {
-        plan_helpers(folder, &kept_folder, way, plan)?;
+        plan_helpers(folder, &kept_folder, way, &restored, plan)?;
     }
     let kept_name = to_bytes(Path::new(kept_folder.file_name().unwrap_or_default()));
-    for (name, at, found, active) in hooks {
+    for (name, at, found, active, yields) in hooks {
         if matches!(found, Found::Changed { .. }) {
             plan.notes.push(format!(
                 "{} was changed after its installation and is left alone; to have it written anew, delete it \
@@ -165,7 +183,11 @@ pub(super) fn plan_into(folder: &Path, way: Way<'_>, plan: &mut Plan) -> Result<
             ));
             continue;
         }
-        let first = if active { First::Beside(&kept_name) } else { First::Nothing };
+        let first = match (active, yields) {
+            (true, true) => First::BesideUnlessLegacy(&kept_name),
+            (true, false) => First::Beside(&kept_name),
+            (false, _) => First::Nothing,
+        };
         // pre-push is the one hook whose failure counts, and a program that cannot start fails.
         if way.links && !active && name != "pre-push" && cfg!(unix) && is_agent(way.exe) {
             if found != Found::Link(way.exe.to_owned()) {
@@ -216,13 +238,23 @@ fn plan_folder(folder: &Path, plan: &mut Plan) -> Result<PathBuf, InstallError> 
 }
 
 /// Links everything else of the hooks folder into the folder of the moved hooks.
-fn plan_helpers(folder: &Path, kept: &Path, way: Way<'_>, plan: &mut Plan) -> Result<(), InstallError> {
+fn plan_helpers(
+    folder: &Path,
+    kept: &Path,
+    way: Way<'_>,
+    restored: &[PathBuf],
+    plan: &mut Plan,
+) -> Result<(), InstallError> {
     for entry in entries(folder)? {
         let name = entry.file_name().unwrap_or_default();
         let at = kept.join(name);
         let ours = way.hooks.iter().any(|hook| name == *hook)
             || name == CREATED
             || (way.hide && name == ".gitignore");
+        // A hook of ours under another name is about to go, unless theirs takes that name.
+        let goes = !restored.contains(&entry)
+            && matches!(inspect(&entry), Ok(Found::Link(_) | Found::Script { .. }));
+        let ours = ours || goes;
         if !ours && at.symlink_metadata().is_err() {
             plan.steps.push(Step::Link { at, to: helper_target(folder, &entry) });
         }
@@ -244,6 +276,61 @@ fn helper_target(folder: &Path, entry: &Path) -> PathBuf {
 /// Whether this entry of the folder of moved hooks is such a link.
 fn is_helper(folder: &Path, entry: &Path) -> bool {
     fs::read_link(entry).is_ok_and(|target| target == helper_target(folder, entry))
+}
+
+/// The program that our hook calls where pre-commit or prek has taken its place and goes on calling it.
+pub(super) fn legacy_program(at: &Path) -> Option<PathBuf> {
+    if !is_managers(at) || !is_active(at) {
+        return None;
+    }
+    let renamed = at.with_extension(RENAMED[0]);
+    match inspect(&renamed) {
+        Ok(Found::Link(program)) => Some(program),
+        Ok(Found::Script { agent, .. }) if is_active(&renamed) => Some(agent),
+        _ => None,
+    }
+}
+
+/// Whether pre-commit or prek wrote this hook.
+fn is_managers(hook: &Path) -> bool {
+    let small = hook.metadata().is_ok_and(|data| data.is_file() && data.len() <= shim::LONGEST);
+    small
+        && fs::read(hook).is_ok_and(|text| {
+            [&b"# File generated by pre-commit"[..], b"# File generated by prek"]
+                .iter()
+                .any(|mark| memchr::memmem::find(&text, mark).is_some())
+        })
+}
+
+/// Takes away a hook of ours that another manager renamed when it took the place `at`. The hook that ours
+/// called, `kept`, gets that name, as it would have without us: then this is returned.
+fn plan_renamed(at: &Path, kept: Option<&PathBuf>, plan: &mut Plan) -> Option<PathBuf> {
+    for suffix in RENAMED {
+        let renamed = at.with_extension(suffix);
+        if !matches!(inspect(&renamed), Ok(Found::Link(_) | Found::Script { .. })) {
+            continue;
+        }
+        plan.steps.push(Step::Remove(renamed.clone()));
+        // A manager's own hook from before is nothing that it would have renamed.
+        if let Some(kept) = kept.filter(|kept| !is_managers(kept) && !same_file(kept, at)) {
+            plan.steps.push(Step::Move { from: kept.clone(), to: renamed.clone() });
+            return Some(renamed);
+        }
+    }
+    None
+}
+
+/// Whether two files have the same bytes and mode, or two links the same target.
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::read_link(one), fs::read_link(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(_), Err(_)) => {
+            let mode = |path: &Path| path.metadata().map(|data| data.permissions()).ok();
+            mode(one) == mode(other)
+                && fs::read(one).ok().zip(fs::read(other).ok()).is_some_and(|(a, b)| a == b)
+        }
+        _ => false,
+    }
 }
 
 /// Plans the way back for one folder. What is not ours, or was changed since, stays, with a note.
@@ -272,7 +359,12 @@ pub(super) fn plan_out_of(folder: &Path, plan: &mut Plan) -> Result<(), InstallE
                 continue;
             }
             Ok(Found::Foreign { .. }) | Err(InstallError::NotAFile { .. }) => {
-                if has_kept {
+                if plan_renamed(&at, has_kept.then_some(&kept), plan).is_some() {
+                    back.push(kept);
+                } else if has_kept && same_file(&at, &kept) {
+                    plan.steps.push(Step::Remove(kept.clone()));
+                    back.push(kept);
+                } else if has_kept {
                     plan.notes.push(format!(
                         "{} was replaced after the installation and stays; the hook from before lies in {}",
                         at.display(),

@@ -64,6 +64,9 @@ pub(super) enum First<'a> {
     Nothing,
     /// The one of the same name in the folder of this name, beside the script's own.
     Beside(&'a [u8]),
+    /// The same, but not where a manager has renamed the script to `NAME.legacy` and calls it: the hook is that
+    /// manager's from an earlier installation, and would complain about being called by itself.
+    BesideUnlessLegacy(&'a [u8]),
     /// The repository's own.
     Own,
     /// The one of the same name in this folder: absolute, or relative to where hooks start.
@@ -166,6 +169,10 @@ fn first_value(first: First<'_>, name: &str) -> Vec<u8> {
         First::Beside(folder) => {
             [b"first=${0%/*}/../" as &[u8], &quote(folder), b"/", name.as_bytes(), b"\n"].concat()
         }
+        First::BesideUnlessLegacy(folder) => {
+            [&first_value(First::Beside(folder), name)[..], b"[ \"${0%.legacy}\" = \"$0\" ] || first=''\n"]
+                .concat()
+        }
         First::Own => FIND_OWN_HOOK.as_bytes().to_vec(),
         First::In(folder) => {
             [b"first=" as &[u8], &quote(&to_bytes(folder)), b"/", name.as_bytes(), b"\n"].concat()
@@ -223,7 +230,13 @@ mod tests {
     #[test]
     fn what_was_written_is_recognised_and_a_change_is_noticed() {
         let exe = Path::new("/opt/o'brien & co/gitops-agent");
-        for first in [First::Nothing, First::Beside(b"hooks.x"), First::Own, First::In(Path::new("a b"))] {
+        for first in [
+            First::Nothing,
+            First::Beside(b"hooks.x"),
+            First::BesideUnlessLegacy(b"y"),
+            First::Own,
+            First::In(Path::new("a b")),
+        ] {
             for name in ALL_HOOKS {
                 let text = hook(name, exe, first);
                 assert_eq!(recognise(&text).unwrap(), Shim { intact: true, agent: exe.to_owned() });

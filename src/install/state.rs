@@ -124,6 +124,7 @@ fn program_of(hook: &Path) -> Option<PathBuf> {
     match files::inspect(hook) {
         Ok(Found::Link(program)) => Some(program),
         Ok(Found::Script { agent, .. } | Found::Changed { agent }) if files::is_active(hook) => Some(agent),
+        Ok(Found::Foreign { .. }) => files::legacy_program(hook),
         _ => None,
     }
 }

@@ -1,6 +1,8 @@
 //! A clean room for the installer's tests: a home of its own, real Git, a stand-in for the agent, and
 //! the kinds of hooks that people have.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -212,7 +214,8 @@ From: B <b@example.org>\nDate: Thu, 29 Feb 2024 12:00:00 +0000\nSubject: [PATCH]
 diff --git a/mailed b/mailed\nnew file mode 100644\nindex 0000000..257cc56\n--- /dev/null\n+++ b/mailed\n\
 @@ -0,0 +1 @@\n+foo\n-- \n2.39.5\n";
 
-fn without_ids(text: &str) -> String {
+/// The text with commit ids replaced.
+pub(crate) fn without_ids(text: &str) -> String {
     text.split_inclusive([' ', '\n'])
         .map(|word| {
             let core = word.trim_end();
@@ -285,6 +288,28 @@ fn each(world: &World, folder: &Path, text: &str) {
     }
 }
 
+/// Puts in hooks as a tool wrote them (byte for byte but for the names `@HOOK@` and `@TOOL@`), and a stand-in for
+/// the tool, which first runs `parse` to find `hook` and the hook's own arguments.
+fn tool(world: &World, folder: &Path, template: &str, parse: &str) {
+    let stand_in = world.path("bin/tool");
+    let log = world.path("logs/foreign");
+    world.script(
+        &stand_in,
+        &format!(
+            "#!/bin/sh\n{parse}{{ echo \"tool $hook $*\"; case $hook in post-rewrite|pre-push|post-receive) cat ;; esac; }} \
+             >>'{}'\n",
+            log.display()
+        ),
+    );
+    for hook in gitops_agent::install::ALL_HOOKS {
+        let text = template.replace("@HOOK@", hook).replace("@TOOL@", stand_in.to_str().unwrap());
+        world.script(&folder.join(hook), &text);
+    }
+}
+
+/// How pre-commit and prek are called.
+const HOOK_IMPL: &str = "while [ $# -gt 0 ]; do case $1 in --hook-type=*) hook=${1#*=} ;; --) shift; break ;; esac; shift; done\n";
+
 /// Kinds of existing hooks.
 pub(crate) const KINDS: &[Kind] = &[
     Kind { name: "none", fires: false, make: |_, _| {} },
@@ -352,20 +377,33 @@ pub(crate) const KINDS: &[Kind] = &[
         },
     },
     Kind {
-        // Husky 9: a wrapper sources a helper beside it, which runs the hook one folder up.
+        // A wrapper sources a helper beside it, which runs the hook one folder up.
         name: "Husky",
         fires: true,
         make: |world, folder| {
-            fs::write(
-                folder.join("h"),
-                "n=$(basename \"$0\")\ns=$(dirname \"$(dirname \"$0\")\")/user-$n\n[ ! -f \"$s\" ] && exit 0\n\
-                 sh -e \"$s\" \"$@\"\nc=$?\n[ $c != 0 ] && echo \"husky - $n failed\"\nexit $c\n",
-            )
-            .unwrap();
+            fs::write(folder.join("h"), include_str!("hooks/husky-9.1-h")).unwrap();
             for hook in gitops_agent::install::ALL_HOOKS {
-                world.script(&folder.join(hook), "#!/usr/bin/env sh\n. \"$(dirname \"$0\")/h\"");
-                fs::write(folder.with_file_name(format!("user-{hook}")), record(world)).unwrap();
+                world.script(&folder.join(hook), include_str!("hooks/husky-9.1"));
+                fs::write(folder.with_file_name(hook), record(world)).unwrap();
             }
+        },
+    },
+    Kind {
+        name: "pre-commit",
+        fires: true,
+        make: |world, folder| tool(world, folder, include_str!("hooks/pre-commit-4.7"), HOOK_IMPL),
+    },
+    Kind {
+        name: "prek",
+        fires: true,
+        make: |world, folder| tool(world, folder, include_str!("hooks/prek-0.5"), HOOK_IMPL),
+    },
+    Kind {
+        name: "lefthook",
+        fires: true,
+        make: |world, folder| {
+            let run = "[ \"$1\" = -h ] && exit\nhook=$2\nshift 2\n";
+            tool(world, folder, include_str!("hooks/lefthook-2.2"), run);
         },
     },
     Kind {
@@ -386,15 +424,36 @@ pub(crate) const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        // As on a GUI's PATH; with git-lfs there: tests/install_tools.rs.
         name: "git-lfs without git-lfs",
         fires: false,
         make: |world, folder| {
-            each(
-                world,
-                folder,
-                "#!/bin/sh\ncommand -v git-lfs-absent >/dev/null 2>&1 || { printf >&2 \"\\n%s\\n\\n\" \"not found\"; \
-                 exit 2; }\ngit lfs-absent \"$@\"\n",
+            for hook in gitops_agent::install::ALL_HOOKS {
+                let text = include_str!("hooks/git-lfs-3.3").replace("@HOOK@", hook);
+                world.script(&folder.join(hook), &text.replace("git-lfs >", "git-lfs-absent >"));
+            }
+        },
+    },
+    Kind {
+        // Only the first line must end as Unix wants it: a comment behind each command takes the rest.
+        name: "line ends of Windows after the first",
+        fires: true,
+        make: |world, folder| {
+            let text = format!("#!/bin/sh\n{}", record(world)).replace("'\n", "' #\r\n") + "exit 0 #\r\n";
+            each(world, folder, &text);
+        },
+    },
+    Kind {
+        name: "paths of Windows",
+        fires: true,
+        make: |world, folder| {
+            let text = format!(
+                "#!/bin/sh\ntool='C:\\Program Files\\Tool\\tool.exe'\n[ -x \"$tool\" ] && exec \"$tool\" \"$@\"\n\
+                 echo \"$tool\" >>'{}'\n{}",
+                world.path("logs/foreign").display(),
+                record(world)
             );
+            each(world, folder, &text);
         },
     },
     Kind {
