@@ -85,3 +85,19 @@ fn a_push_succeeds_whatever_state_the_agent_is_in() {
     world.ok(&["flush"]);
     assert_eq!(world.records().len(), 1);
 }
+
+#[test]
+fn the_public_address_makes_it_the_same_repository() {
+    let (world, server) = server();
+    let clone = world.git(&["rev-parse", "HEAD"]);
+    world.git(&["push", "-q", "origin", "main"]);
+    wait_for(30, "delivery", || (world.records().len() == 1).then_some(()));
+    let address = "https://forge.example/team/project.git";
+    world.git(&["-C", server.to_str().unwrap(), "config", "remote.origin.url", address]);
+    world.commit("src/app.py", "print(2)\n", "Second");
+    world.git(&["push", "-q", "origin", "main"]);
+    let records = wait_for(30, "delivery", || Some(world.records()).filter(|records| records.len() == 2));
+    let second = records.iter().find(|record| record["id"] != *clone).unwrap();
+    world.git(&["remote", "set-url", "origin", address]);
+    assert_eq!(world.json(&["explain", "--json"])["repository"]["id"], second["repository"]["id"]);
+}

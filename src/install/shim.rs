@@ -57,7 +57,7 @@ const FIND_OWN_HOOK: &str = include_str!("../../hooks/find-own-hook");
 /// A longer file is nobody's shim; ours have about 2 KiB.
 pub(super) const LONGEST: u64 = 64 * 1024;
 
-/// Which hook a script calls before ours.
+/// Which hook a script calls beside ours: after it, or before it where both want the same input.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum First<'a> {
     /// None.
