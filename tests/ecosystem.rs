@@ -2,6 +2,7 @@
 //! where PATH has them, and without, the commands themselves.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::print_stdout, reason = "what was not run is for whoever looks with --nocapture")]
 
 mod world;
 

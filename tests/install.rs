@@ -5,6 +5,7 @@
 //! agent is a stand-in that writes down how it was called.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::print_stdout, reason = "the table is for whoever runs it with --nocapture")]
 
 mod install_support;
 

@@ -255,3 +255,46 @@ fn a_configuration_file_that_was_not_there_is_gone_again() {
         assert!(!world.home().join(".gitconfig").exists());
     }
 }
+
+#[test]
+fn configured_hooks_that_are_off_or_whose_program_is_gone_are_not_in_force() {
+    let world = any_world();
+    let work = world.repository("r");
+    let git = git_of_2_54(&world, &work);
+    install_global(&world, &git);
+    let report = hook_report(&git).unwrap();
+    assert_eq!((report.state, report.configured.len()), (HookState::Active, 5));
+    assert_eq!(report.programs, [world.agent()]);
+    for key in ["hook.post-merge.enabled", "hook.gitops-agent-post-merge.enabled"] {
+        world.git(&work, &["config", key, "false"]);
+        let report = hook_report(&git).unwrap();
+        assert_eq!((report.state, &report.missing[..]), (HookState::Missing, &["post-merge"][..]), "{key}");
+        assert!(report.reason.unwrap().contains(&format!("git config --unset {key}")));
+        world.git(&work, &["config", "--unset", key]);
+    }
+    fs::remove_file(world.agent()).unwrap();
+    let report = hook_report(&git).unwrap();
+    assert_eq!((report.state, report.missing.len()), (HookState::Missing, 5));
+    assert!(report.reason.unwrap().contains("bin/gitops-agent, which is not there"));
+}
+
+#[test]
+fn a_bare_repository_gets_post_receive_although_all_are_covered() {
+    let world = any_world();
+    let work = world.repository("r");
+    let server = world.path("server.git");
+    world.git(&work, &["clone", "-q", "--bare", ".", server.to_str().unwrap()]);
+    let before = snapshot(&server);
+    for git in [world.asked_in(&server), git_of_2_54(&world, &server)] {
+        install_global(&world, &git);
+        let report = hook_report(&git).unwrap();
+        assert_eq!((report.state, &report.missing[..]), (HookState::Missing, &["post-receive"][..]));
+        let install = || plan_install(&git, &Target::Repository, &world.agent()).unwrap();
+        apply(&install(), &git).unwrap();
+        assert_eq!(install().steps, []);
+        assert_eq!(hook_report(&git).unwrap().state, HookState::Active);
+        apply(&plan_uninstall(&git, &Target::Repository).unwrap(), &git).unwrap();
+        assert_eq!(snapshot(&server), before);
+        uninstall_global(&world, &git);
+    }
+}

@@ -3,6 +3,7 @@
 //! its hook must fire each time, nothing may fail, and in the end every byte is as the tool left it.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::print_stdout, reason = "the table is for whoever runs it with --nocapture")]
 
 mod install_support;
 
@@ -90,6 +91,7 @@ impl Bench<'_> {
             .env("PATH", self.path())
             .env("PRE_COMMIT_HOME", self.world.path("cache"))
             .env("CI", "1")
+            .env_remove("LEFTHOOK_BIN")
             .stdin(Stdio::null())
             .output()
             .unwrap();

@@ -122,86 +122,101 @@ pub(super) struct Way<'a> {
     pub(super) hide: bool,
 }
 
+/// One hook's path, and what is to come there.
+struct Slot {
+    name: &'static str,
+    at: PathBuf,
+    found: Found,
+    /// Whether a hook of theirs is to be called.
+    chained: bool,
+    /// Whether that one is pre-commit's or prek's.
+    managers: bool,
+}
+
 /// Plans the hooks of one folder.
 pub(super) fn plan_into(folder: &Path, way: Way<'_>, plan: &mut Plan) -> Result<(), InstallError> {
     let folder = &plan_folder(folder, plan)?;
     let kept_folder = beside(folder);
     let mut made = kept_folder.is_dir();
-    let mut chained = false;
     let mut restored = Vec::new();
-    let mut hooks = Vec::new();
+    let mut slots = Vec::new();
     for &name in way.hooks {
-        let at = folder.join(name);
-        let kept = kept_folder.join(name);
+        let (at, kept) = (folder.join(name), kept_folder.join(name));
         let found = inspect(&at)?;
         if legacy_program(&at).is_some_and(|program| program == way.exe) {
             continue;
         }
-        let mut yields = is_managers(&kept);
-        let active = match found {
+        let (chained, managers) = match found {
             Found::Foreign { active } => {
-                yields = is_managers(&at);
-                let has_kept = kept.symlink_metadata().is_ok() && !is_helper(folder, &kept);
-                let renamed = plan_renamed(&at, has_kept.then_some(&kept), plan);
-                let moved = renamed.is_some();
-                restored.extend(renamed);
                 if !made {
                     plan.steps.push(Step::CreateFolder(kept_folder.clone()));
                     made = true;
                 }
-                if is_helper(folder, &kept) {
-                    plan.steps.push(Step::Remove(kept.clone()));
-                } else if has_kept && !moved && same_file(&at, &kept) {
-                    plan.steps.push(Step::Remove(kept.clone()));
-                } else if has_kept && !moved {
-                    let old = free_name(&kept);
-                    plan.notes.push(format!(
-                        "{} was replaced since the last installation; the hook from before lies in {}",
-                        at.display(),
-                        old.display()
-                    ));
-                    plan.steps.push(Step::Move { from: kept.clone(), to: old });
-                }
-                plan.steps.push(Step::Move { from: at.clone(), to: kept });
-                active
+                restored.extend(plan_keep(folder, &at, &kept, plan));
+                (active, is_managers(&at))
             }
-            _ => is_active(&kept) && !is_helper(folder, &kept),
+            _ => (is_active(&kept) && !is_helper(folder, &kept), is_managers(&kept)),
         };
-        chained |= active;
-        hooks.push((name, at, found, active, yields));
+        slots.push(Slot { name, at, found, chained, managers });
     }
-    if chained {
+    if slots.iter().any(|slot| slot.chained) {
         plan_helpers(folder, &kept_folder, way, &restored, plan)?;
     }
     let kept_name = to_bytes(Path::new(kept_folder.file_name().unwrap_or_default()));
-    for (name, at, found, active, yields) in hooks {
-        if matches!(found, Found::Changed { .. }) {
-            plan.notes.push(format!(
-                "{} was changed after its installation and is left alone; to have it written anew, delete it \
-                 and run `gitops-agent install` again",
-                at.display()
-            ));
-            continue;
-        }
-        let first = match (active, yields) {
-            (true, true) => First::BesideUnlessLegacy(&kept_name),
-            (true, false) => First::Beside(&kept_name),
-            (false, _) => First::Nothing,
-        };
-        // pre-push is the one hook whose failure counts, and a program that cannot start fails.
-        if way.links && !active && name != "pre-push" && cfg!(unix) && is_agent(way.exe) {
-            if found != Found::Link(way.exe.to_owned()) {
-                plan.steps.push(Step::Link { at, to: way.exe.to_owned() });
-            }
-            continue;
-        }
-        let content = shim::hook(name, way.exe, first);
-        let same = matches!(&found, Found::Script { text, .. } if *text == content) && is_active(&at);
-        if !same {
-            plan.steps.push(Step::Write { at, content, executable: true });
-        }
+    for slot in slots {
+        plan_hook(slot, way, &kept_name, plan);
     }
     Ok(())
+}
+
+/// Moves a hook of theirs into the folder for such. Returns where one from an earlier installation goes, if it
+/// goes back into the hooks folder.
+fn plan_keep(folder: &Path, at: &Path, kept: &Path, plan: &mut Plan) -> Option<PathBuf> {
+    let has_kept = kept.symlink_metadata().is_ok() && !is_helper(folder, kept);
+    let renamed = plan_renamed(at, has_kept.then_some(kept), plan);
+    let in_the_way = kept.symlink_metadata().is_ok() && renamed.is_none();
+    if in_the_way && (is_helper(folder, kept) || same_file(at, kept)) {
+        plan.steps.push(Step::Remove(kept.to_owned()));
+    } else if in_the_way {
+        let old = free_name(kept);
+        plan.notes.push(format!(
+            "{} was replaced since the last installation; the hook from before lies in {}",
+            at.display(),
+            old.display()
+        ));
+        plan.steps.push(Step::Move { from: kept.to_owned(), to: old });
+    }
+    plan.steps.push(Step::Move { from: at.to_owned(), to: kept.to_owned() });
+    renamed
+}
+
+fn plan_hook(slot: Slot, way: Way<'_>, kept_name: &[u8], plan: &mut Plan) {
+    let Slot { name, at, found, chained, managers } = slot;
+    if matches!(found, Found::Changed { .. }) {
+        plan.notes.push(format!(
+            "{} was changed after its installation and is left alone; to have it written anew, delete it and run \
+             `gitops-agent install` again",
+            at.display()
+        ));
+        return;
+    }
+    // pre-push is the one hook whose failure counts, and a program that cannot start fails.
+    if way.links && !chained && name != "pre-push" && cfg!(unix) && is_agent(way.exe) {
+        if found != Found::Link(way.exe.to_owned()) {
+            plan.steps.push(Step::Link { at, to: way.exe.to_owned() });
+        }
+        return;
+    }
+    let first = match (chained, managers) {
+        (true, true) => First::BesideUnlessLegacy(kept_name),
+        (true, false) => First::Beside(kept_name),
+        (false, _) => First::Nothing,
+    };
+    let content = shim::hook(name, way.exe, first);
+    let same = matches!(&found, Found::Script { text, .. } if *text == content) && is_active(&at);
+    if !same {
+        plan.steps.push(Step::Write { at, content, executable: true });
+    }
 }
 
 /// Plans the folder itself and returns its real path, so that "beside" is beside the folder and not
@@ -304,7 +319,7 @@ fn is_managers(hook: &Path) -> bool {
 
 /// Takes away a hook of ours that another manager renamed when it took the place `at`. The hook that ours
 /// called, `kept`, gets that name, as it would have without us: then this is returned.
-fn plan_renamed(at: &Path, kept: Option<&PathBuf>, plan: &mut Plan) -> Option<PathBuf> {
+fn plan_renamed(at: &Path, kept: Option<&Path>, plan: &mut Plan) -> Option<PathBuf> {
     for suffix in RENAMED {
         let renamed = at.with_extension(suffix);
         if !matches!(inspect(&renamed), Ok(Found::Link(_) | Found::Script { .. })) {
@@ -313,7 +328,7 @@ fn plan_renamed(at: &Path, kept: Option<&PathBuf>, plan: &mut Plan) -> Option<Pa
         plan.steps.push(Step::Remove(renamed.clone()));
         // A manager's own hook from before is nothing that it would have renamed.
         if let Some(kept) = kept.filter(|kept| !is_managers(kept) && !same_file(kept, at)) {
-            plan.steps.push(Step::Move { from: kept.clone(), to: renamed.clone() });
+            plan.steps.push(Step::Move { from: kept.to_owned(), to: renamed.clone() });
             return Some(renamed);
         }
     }
@@ -359,7 +374,7 @@ pub(super) fn plan_out_of(folder: &Path, plan: &mut Plan) -> Result<(), InstallE
                 continue;
             }
             Ok(Found::Foreign { .. }) | Err(InstallError::NotAFile { .. }) => {
-                if plan_renamed(&at, has_kept.then_some(&kept), plan).is_some() {
+                if plan_renamed(&at, has_kept.then_some(&*kept), plan).is_some() {
                     back.push(kept);
                 } else if has_kept && same_file(&at, &kept) {
                     plan.steps.push(Step::Remove(kept.clone()));

@@ -118,6 +118,8 @@ impl World {
     pub(crate) fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.git);
         command.args(arguments).current_dir(directory).envs(self.environment());
+        // The copies of lefthook's hook must find the stand-in, also where PATH has the real one.
+        command.env("LEFTHOOK_BIN", self.path("bin/tool"));
         command
     }
 
