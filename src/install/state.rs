@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{self, Found};
 use super::git::{Git, Scope};
-use super::shim::{ALL_HOOKS, HOOKS};
+use super::shim::{ALL_HOOKS, HOOKS, SERVER_HOOK};
 use super::{InstallError, global};
 
 /// The contract's three words for `status` and `doctor`.
@@ -66,7 +66,12 @@ pub fn hook_report(git: &Git) -> Result<HookReport, InstallError> {
     };
     let (mut gone, mut asleep, mut off) = (None, None, None);
     for &name in wanted {
-        let file = report.folder.join(name);
+        // Our folder for all repositories only hands this one on.
+        let file = if name == SERVER_HOOK && global::is_ours(&report.folder) {
+            super::own_folder(git)?.join(name)
+        } else {
+            report.folder.join(name)
+        };
         let in_file = program_of(&file);
         let in_configuration = named.program(name);
         for program in [&in_file, &in_configuration].into_iter().flatten() {
