@@ -15,8 +15,8 @@ use crate::capture::{CaptureError, CommitId, Repo};
 const RUN: usize = 32;
 /// Stretches that every thread would take if all were as long as the next.
 const SHARES: usize = 4;
-/// Runs that may wait for the consumer.
-const WAITING: usize = 4;
+/// Runs that may wait for the consumer, so that it may sync without the threads' having to wait.
+const WAITING: usize = 16;
 
 /// Calls `work` for every commit on `jobs` threads and `sink` with each result on the calling thread, in
 /// no particular order. `sink` ends the walk early by returning `false`.

@@ -106,11 +106,11 @@ impl Repo {
                 roots.complete = false;
                 continue;
             };
-            let parents = commit::parse(object.data()).parents;
-            if parents.is_empty() {
+            let mut parents = commit::parents(object.data()).peekable();
+            if parents.peek().is_none() {
                 roots.ids.push(CommitId(id));
             }
-            for parent in parents.iter().filter_map(|parent| self.parse_id(parent)) {
+            for parent in parents.filter_map(|parent| self.parse_id(parent)) {
                 if seen.len() >= MAX_ROOT_WALK {
                     roots.complete = false;
                 } else if seen.insert(parent) {

@@ -181,6 +181,10 @@ fn unlearn(session: &Session, outbox: &mut Outbox) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Records of one transaction at most: enough to make little of its syncs, few enough that little is left to
+/// write when the last commit has been read.
+const BATCH: usize = 256;
+
 /// Records that go into the outbox in one transaction: one sync for many.
 #[derive(Default)]
 struct Batch {
@@ -206,7 +210,7 @@ impl Batch {
                 ui.note(format!("not recorded: {error}"));
             }
         }
-        Ok(self.records.len() >= 1000 || self.bytes >= 8 << 20)
+        Ok(self.records.len() >= BATCH || self.bytes >= 8 << 20)
     }
 
     fn write(
