@@ -20,6 +20,8 @@ mod differ;
 mod error;
 mod lines;
 mod merge;
+mod reconcile;
+mod reflog;
 mod renames;
 mod revisions;
 mod settings;
@@ -31,6 +33,7 @@ use std::path::Path;
 use std::sync::Once;
 
 pub use error::CaptureError;
+pub use reconcile::{Cursor, Found, News};
 pub use revisions::{Roots, Unpublished};
 pub use settings::GitSetting;
 

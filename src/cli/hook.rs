@@ -16,7 +16,7 @@ use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::outbox::{NewEntry, Outbox, Urgency, write_spool};
 use gitops_agent::record::Repository;
 use gitops_agent::recorder::{self, Recorded};
-use gitops_agent::{deferred, outbox};
+use gitops_agent::{deferred, outbox, reconcile};
 use gitops_agent::{delivery, detach};
 use jiff::Timestamp;
 
@@ -149,6 +149,8 @@ fn unpublished(repo: &Repo, remote: Option<&OsStr>, lines: &str) -> Result<Vec<A
 fn record(repo: &Repo, name: &str, commits: &[Announced], now: Timestamp) -> Result<(), Failure> {
     let session = Session::of_repo(repo, None)?;
     if !session.settings.enabled.value {
+        let ids: Vec<CommitId> = commits.iter().map(|commit| commit.id).collect();
+        reconcile::pass_over(repo.common_dir(), &ids);
         return Ok(());
     }
     let rules = ManuallyDrop::new(session.rules()?);
@@ -210,10 +212,14 @@ pub(super) fn entry<'a>(
         digest: &made.record.digest,
         judgement: &made.judgement,
         body: &made.json,
-        urgency: if made.record.source == "backfill" { Urgency::History } else { Urgency::Live },
+        urgency: urgency(&made.record.source),
         repository: place,
         hold: session.settings.hold(),
     }
+}
+
+fn urgency(source: &str) -> Urgency {
+    if matches!(source, "backfill" | "reconcile") { Urgency::History } else { Urgency::Live }
 }
 
 /// The repository's name. Where there is no remote, the id that an earlier hook found is kept in the common
@@ -238,6 +244,7 @@ fn named(repo: &Repo) -> Repository {
 pub(super) fn forget(repo: &Repo) {
     let folder = repo.common_dir().join("gitops-agent");
     let _ = std::fs::remove_file(folder.join("repository-id"));
+    reconcile::forget(repo.common_dir());
     // Fails, as it should, where commits still lie in it.
     let _ = std::fs::remove_dir(folder);
 }

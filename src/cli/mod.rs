@@ -15,6 +15,7 @@ mod hook;
 mod install;
 mod outbox;
 mod query;
+mod reconcile;
 mod rules;
 mod session;
 mod status;
