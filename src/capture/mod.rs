@@ -110,6 +110,21 @@ impl Repo {
         Ok(Self { inner, recent: RefCell::default() })
     }
 
+    /// Opens the repository whose worktree or own folder is `dir`, never one around it.
+    ///
+    /// # Errors
+    /// As [`Repo::open`]; [`CaptureError::NotARepository`] also where there is another one only.
+    pub fn open_exact(dir: &Path) -> Result<Self, CaptureError> {
+        let repo = Self::open(dir)?;
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        let wanted = real(dir);
+        let is_it = |path: &Path| path == dir || wanted.is_some() && real(path) == wanted;
+        if repo.workdir().is_some_and(is_it) || is_it(repo.git_dir()) {
+            return Ok(repo);
+        }
+        Err(CaptureError::NotARepository { path: dir.to_owned() })
+    }
+
     /// Opens the repository that Git announces to a hook by `GIT_DIR` and its companions, else the one
     /// of the current directory.
     ///

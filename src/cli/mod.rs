@@ -6,6 +6,7 @@
 
 mod backfill;
 mod config;
+mod coverage;
 mod docs;
 mod environment;
 mod explain;

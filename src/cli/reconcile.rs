@@ -61,7 +61,7 @@ pub(super) fn all(
     }
     let mut more = false;
     for path in outbox.repositories_due(others)? {
-        let repo = match Repo::open(&path) {
+        let repo = match Repo::open_exact(&path) {
             Ok(repo) => repo,
             // `status` shows it as gone.
             Err(CaptureError::NotARepository { .. }) => continue,
