@@ -136,9 +136,9 @@ impl Counting<'_> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(none) => none.insert(self.outbox.known(tenant, destination, None)?),
         };
-        let counted = repo.local_history(MAX_COMMITS).and_then(|(mut ids, all)| {
+        let counted = repo.local_history(MAX_COMMITS).map(|(mut ids, all)| {
             ids.retain(|id| !known.contains(&id.hex()));
-            Ok((ids, all))
+            (ids, all)
         });
         match counted {
             Ok((ids, all)) => {
