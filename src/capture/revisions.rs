@@ -61,6 +61,14 @@ impl Repo {
         rebased_branch(self.git_dir())
     }
 
+    /// The commit that a rebase in progress builds on.
+    #[must_use]
+    pub fn rebase_base(&self) -> Option<CommitId> {
+        ["rebase-merge/onto", "rebase-apply/onto"].iter().find_map(|file| {
+            CommitId::from_hex(std::fs::read_to_string(self.git_dir().join(file)).ok()?.trim())
+        })
+    }
+
     /// The address, as configured, of the remote that the branch follows, else of `origin`, else of the
     /// only remote. It may hold a user name and a password.
     #[must_use]

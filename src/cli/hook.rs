@@ -104,7 +104,14 @@ fn commits(repo: &Repo, name: &str, arguments: &[OsString]) -> Result<Vec<Announ
             let forward = repo.last_reflog_message().is_some_and(|message| message.ends_with("Fast-forward"));
             if forward { Ok(Vec::new()) } else { head() }
         }
-        "post-rewrite" => Ok(rewritten(&stdin()?)),
+        "post-rewrite" => {
+            let mut commits = rewritten(&stdin()?);
+            // A commit that was skipped at once is said to have become the one that the rebase began with,
+            // which nobody made here.
+            let base = repo.rebase_base();
+            commits.retain(|commit| Some(commit.id) != base);
+            Ok(commits)
+        }
         "pre-push" => unpublished(repo, arguments.first().map(OsString::as_os_str), &stdin()?),
         _ => Ok(Vec::new()),
     }

@@ -78,7 +78,7 @@ pub const ALL: &[Scenario] = &[
     made(
         "pull with a conflict, commit",
         "others",
-        "theirs base; c base mine; git pull -q --no-rebase > /dev/null 2>&1 || true; echo both > base.txt; git commit -q -a -m mended",
+        "theirs base hers; c base mine; git pull -q --no-rebase > /dev/null 2>&1 || true; echo both > base.txt; git commit -q -a -m mended",
     ),
     made("pull --rebase", "others", "theirs one; c mine; git pull -q --rebase"),
     made(
