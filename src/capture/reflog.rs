@@ -16,8 +16,8 @@ use super::CommitId;
 /// At most so much of a log is read at once, 4 MiB or about 20 000 entries; of more the newest.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// So much before the mark is read to find the line that the mark names.
-const CONTEXT: u64 = 16 << 10;
+/// So much before the mark is read to find the line that the mark names; a longer line costs another read.
+const CONTEXT: u64 = 1 << 10;
 
 /// How far a log was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
