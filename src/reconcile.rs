@@ -143,17 +143,17 @@ impl Work {
 /// # Errors
 /// When the outbox cannot be written.
 pub fn done(outbox: &mut Outbox, repo: &Repo, work: Work, now: Timestamp) -> Result<(), ReconcileError> {
-    let row = if work.changed {
-        Tracked {
+    if work.changed || !work.lost.is_empty() {
+        let row = Tracked {
             start: serde_json::to_string(&work.start)?,
             cursor: serde_json::to_string(&work.next)?,
             problem: None,
             ..work.row
-        }
+        };
+        outbox.track(&row, place(repo), &work.lost, now)?;
     } else {
-        work.row
-    };
-    outbox.track(&row, place(repo), &work.lost, now)?;
+        outbox.looked(repo.common_dir(), place(repo), work.row.checked_at)?;
+    }
     // Whoever removes it while a hook appends loses that line: the commit is then taken for one made
     // while the agent was on.
     let _ = std::fs::remove_file(repo.common_dir().join(PASSED_OVER));

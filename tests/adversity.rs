@@ -264,7 +264,6 @@ fn callers_that_read_the_output_do_not_wait_for_a_store_that_hangs() {
     // thousands.
     assert!(hooked.0 < plain.0 * 20, "piped: {hooked:?} with the hook, {plain:?} without");
     assert!(hooked.1 < plain.1 * 20, "captured: {hooked:?} with the hook, {plain:?} without");
-    println!("piped and captured: {hooked:?} with the hook, {plain:?} without");
     let status = world.json(&["status", "--json"]);
     assert_eq!(status["outbox"]["pending"], 22, "{status}");
     drop(hanging);

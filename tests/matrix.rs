@@ -7,6 +7,7 @@
 //! The tables are printed (`--no-capture`) and written into the target folder, `tmp/matrix-*.txt`.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::print_stdout, reason = "the table is for people")]
 
 #[path = "matrix/commits.rs"]
 mod commits;
@@ -33,7 +34,7 @@ use world::World;
 
 /// One way to make commits.
 #[derive(Clone, Copy)]
-pub struct Scenario {
+pub(crate) struct Scenario {
     name: &'static str,
     /// Shell, run before the agent is installed, after two commits on `main`.
     before: &'static str,
@@ -46,16 +47,16 @@ pub struct Scenario {
 }
 
 /// For scenarios that make no commit: then there must be none.
-pub const NOTHING: &[&str] = &["nothing is made"];
+pub(crate) const NOTHING: &[&str] = &["nothing is made"];
 
 /// A scenario that makes commits; with another `aside` than none, one that need not.
-pub const fn made(name: &'static str, before: &'static str, act: &'static str) -> Scenario {
+pub(crate) const fn made(name: &'static str, before: &'static str, act: &'static str) -> Scenario {
     Scenario { name, before, act, then: None, aside: &[] }
 }
 
 impl Scenario {
     /// Makes commits, and these besides.
-    pub const fn besides(self, aside: &'static [&'static str]) -> Self {
+    const fn besides(self, aside: &'static [&'static str]) -> Self {
         Self { aside, ..self }
     }
 }

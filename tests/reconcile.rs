@@ -392,4 +392,20 @@ fn gone_repositories_are_shown_as_what_they_are() {
     );
     assert!(row["uncaptured"].is_null(), "{row}");
     assert!(Path::new(row["path"].as_str().unwrap()).ends_with("repo"));
+    world.ok(&["status", "--check"]);
+}
+
+#[test]
+fn a_repository_around_a_gone_one_is_not_taken_for_it() {
+    let world = World::new();
+    world.commit("a.txt", "one\n", "Old");
+    let inner = world.repo().join("inner");
+    world.git(&["init", "-q", inner.to_str().unwrap()]);
+    world.ok(&["install", "--repo", inner.to_str().unwrap()]);
+    std::fs::remove_dir_all(&inner).unwrap();
+    plumb(&world, "main", "Of the outer one, where nothing is installed");
+    world.ok(&["flush"]);
+    assert_eq!(world.records().len(), 0);
+    let row = coverage(&world);
+    assert_eq!((&row["state"], &row["recorded"]), (&"gone".into(), &0.into()), "{row}");
 }

@@ -16,7 +16,7 @@
 //!   happens meanwhile is found next time.
 //! * Nothing that `start` reaches is ever found.
 //!
-//! Limits: a look reads every ref and the sizes of all reflogs, about 1 ms per 100 refs. More than 100 000
+//! Limits: a look reads every ref and the sizes of all reflogs, 35 µs per ref in an unoptimised build. More than 100 000
 //! new commits at once are an import: they stay history, which backfill records.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -143,7 +143,8 @@ fn record(outbox: &mut Outbox, repo: &Repo, mut work: Work, limit: usize, ui: &U
         }
         let count = work.found.len() - unreadable.len();
         more &= count > 0;
-        ui.note(format!("{}: {count} commits found that no hook announced", place.display()));
+        let commits = if count == 1 { "commit" } else { "commits" };
+        ui.note(format!("{}: {count} {commits} found that no hook announced", place.display()));
         for problem in unreadable {
             ui.note(format!("not recorded: {problem}"));
         }

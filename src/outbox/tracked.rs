@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension as _, Row, named_params, params};
+use rusqlite::{OptionalExtension as _, Row, Transaction, named_params, params};
 
 use super::enqueue::{name_of, path_of};
 use super::{Outbox, OutboxError, count, timestamp};
@@ -99,12 +99,7 @@ impl Outbox {
                 ":checked": row.checked_at.as_millisecond(), ":start": row.start, ":cursor": row.cursor,
                 ":problem": row.problem,
             })?;
-        transaction
-            .prepare_cached(
-                "UPDATE repositories SET tracked = (SELECT tracked FROM tracked WHERE common_dir = ?1)
-                 WHERE path = ?2",
-            )?
-            .execute(params![common_dir, place.as_os_str().as_bytes()])?;
+        belongs(&transaction, &row.common_dir, place)?;
         for id in lost {
             transaction
                 .prepare_cached(
@@ -112,6 +107,25 @@ impl Outbox {
                 )?
                 .execute(params![common_dir, id, now.as_millisecond()])?;
         }
+        Ok(transaction.commit()?)
+    }
+
+    /// Keeps that a look found nothing new: cheaper than [`Outbox::track`], since the cursor of a
+    /// repository with thousands of refs is large.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn looked(
+        &mut self,
+        common_dir: &Path,
+        place: &Path,
+        checked_at: Timestamp,
+    ) -> Result<(), OutboxError> {
+        let transaction = self.begin()?;
+        transaction
+            .prepare_cached("UPDATE tracked SET checked_at = ?2 WHERE common_dir = ?1")?
+            .execute(params![common_dir.as_os_str().as_bytes(), checked_at.as_millisecond()])?;
+        belongs(&transaction, common_dir, place)?;
         Ok(transaction.commit()?)
     }
 
@@ -246,6 +260,16 @@ impl RecordedCounts {
     pub fn of_any(&self, path: &Path) -> u64 {
         self.0.iter().filter(|((place, ..), _)| place == path).map(|(_, count)| count).sum()
     }
+}
+
+fn belongs(transaction: &Transaction<'_>, common_dir: &Path, place: &Path) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE repositories SET tracked = (SELECT tracked FROM tracked WHERE common_dir = ?1)
+             WHERE path = ?2",
+        )?
+        .execute(params![common_dir.as_os_str().as_bytes(), place.as_os_str().as_bytes()])
+        .map(drop)
 }
 
 fn tracked(row: &Row<'_>) -> rusqlite::Result<Tracked> {

@@ -2,7 +2,7 @@
 
 use super::{NOTHING, Scenario, made};
 
-pub const ALL: &[Scenario] = &[
+pub(crate) const ALL: &[Scenario] = &[
     made("commit", "", "c one"),
     made("commit -a", "", "echo more >> base.txt; git commit -q -a -m more"),
     made("commit PATH", "", "echo more >> base.txt; git commit -q -m more -- base.txt"),

@@ -6,7 +6,7 @@ const SIDE: &str = "git checkout -q -b side; c side; git checkout -q main";
 const APART: &str = "git checkout -q -b side; c side; git checkout -q main; c apart";
 const CONFLICT: &str = "git checkout -q -b side; c base theirs; git checkout -q main; c base ours";
 
-pub const ALL: &[Scenario] = &[
+pub(crate) const ALL: &[Scenario] = &[
     made("merge, clean", APART, "git merge -q -m merged side"),
     made("merge --no-ff", SIDE, "git merge -q --no-ff --no-edit side"),
     Scenario { aside: NOTHING, ..made("merge by fast-forward", SIDE, "git merge -q side") },
@@ -27,7 +27,7 @@ pub const ALL: &[Scenario] = &[
     made("read-tree --prefix, commit", "git checkout -q --orphan lib; git rm -q -rf .; c lib; git checkout -q main",
         "git merge -q -s ours --no-commit --allow-unrelated-histories lib; git read-tree --prefix=lib/ -u lib; git commit -q -m added"),
     made("merge on a detached HEAD", APART, "git checkout -q --detach; git merge -q -m detached side; git checkout -q main"),
-    made("merge of a tag", &"git checkout -q -b side; c side; git tag -a -m v1 v1; git checkout -q main; c apart", "git merge -q --no-edit v1"),
+    made("merge of a tag", "git checkout -q -b side; c side; git tag -a -m v1 v1; git checkout -q main; c apart", "git merge -q --no-edit v1"),
     made("merge with --autostash", APART, "echo dirty >> base.txt; git merge -q --autostash -m merged side; git commit -q -a -m rest")
         .besides(&["On main: autostash", "WIP on", "index on", "untracked", "autostash"]),
     made("merges in a row", APART, "git merge -q -m one side; git checkout -q side; c again; git checkout -q main; git merge -q -m two side"),

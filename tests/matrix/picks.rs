@@ -9,7 +9,7 @@ const MAIL: &str =
 const MAIL_CONFLICT: &str = "git checkout -q -b side; c base theirs; c s2; git format-patch -q -o \"$W/mail\" main; git checkout -q main; c base ours";
 const STASHED: &[&str] = &["WIP on", "On main", "index on", "untracked files on"];
 
-pub const ALL: &[Scenario] = &[
+pub(crate) const ALL: &[Scenario] = &[
     made("cherry-pick", SIDE, "git cherry-pick side > /dev/null"),
     made("cherry-pick of a range", SIDE, "git cherry-pick main..side > /dev/null"),
     made("cherry-pick -x", SIDE, "git cherry-pick -x side > /dev/null"),

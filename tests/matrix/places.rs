@@ -3,7 +3,7 @@
 
 use super::{Scenario, made};
 
-pub const ALL: &[Scenario] = &[
+pub(crate) const ALL: &[Scenario] = &[
     made("commit in a linked worktree", "git worktree add -q -b side \"$W/tree\"", "cd \"$W/tree\"; c one"),
     made("commit in a worktree added later", "", "git worktree add -q -b side \"$W/tree\"; cd \"$W/tree\"; c one"),
     made("commit in a detached worktree, removed", "", "git worktree add -q --detach \"$W/tree\"; (cd \"$W/tree\"; c one); git worktree remove --force \"$W/tree\""),

@@ -17,7 +17,7 @@ fn libgit2(path: &Path) {
     repo.branch("by-libgit2", &repo.find_commit(other).unwrap(), false).unwrap();
 }
 
-pub const ALL: &[Scenario] = &[
+pub(crate) const ALL: &[Scenario] = &[
     made(
         "commit-tree, update-ref",
         "",

@@ -7,7 +7,7 @@ const SIDE: &str =
 const CONFLICT: &str =
     "git checkout -q -b side; c base theirs; c s2; git checkout -q main; c base ours; git checkout -q side";
 
-pub const ALL: &[Scenario] = &[
+pub(crate) const ALL: &[Scenario] = &[
     made("rebase", SIDE, "git rebase -q main"),
     made("rebase --apply", SIDE, "git rebase -q --apply main"),
     made("rebase --force-rebase", SIDE, "git rebase -q --force-rebase HEAD~2"),

@@ -2,7 +2,7 @@
 
 use super::{NOTHING, Scenario, made};
 
-pub const ALL: &[Scenario] = &[
+pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         aside: NOTHING,
         ..made("pull by fast-forward", "others", "theirs one; git pull -q --ff-only")
