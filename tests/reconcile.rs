@@ -194,8 +194,9 @@ fn a_repository_of_a_global_installation_begins_with_its_first_commit() {
     assert_eq!((found[&second].as_str(), found[&third].as_str()), ("reconcile", "reconcile"));
     assert_eq!(coverage(&world)["uncaptured"], 2);
 
-    // A command is a beginning too.
+    // A command is a beginning too, also where backfill has been.
     let other = clone(&world, "other");
+    world.ok(&["backfill", "--repo", &other]);
     let verify = |world: &World| world.agent(&["verify"]).current_dir(&other).output().unwrap();
     verify(&world);
     world.git(&[
@@ -213,7 +214,7 @@ fn a_repository_of_a_global_installation_begins_with_its_first_commit() {
     verify(&world);
     world.ok(&["flush"]);
     assert_eq!(sources(&world)[&new], "reconcile");
-    assert_eq!(sources(&world).len(), 4);
+    assert_eq!(sources(&world).len(), 6);
 }
 
 #[test]
@@ -323,27 +324,48 @@ fn the_worker_finds_them_without_being_asked() {
     });
 }
 
+/// A branch with so many new commits, made without any hook.
+fn import(world: &World, count: usize) {
+    let mut stream = String::new();
+    for number in 1..=count {
+        let from = if number > 1 { format!("\nfrom :{}", number - 1) } else { String::new() };
+        stream.push_str(&format!(
+            "commit refs/heads/imported\nmark :{number}\ncommitter C <c@d> {number} +0000\ndata 1\nx{from}\n\n"
+        ));
+    }
+    let file = world.root().join("stream");
+    std::fs::write(&file, stream).unwrap();
+    let mut command = world.git_command(&["fast-import", "--quiet"]);
+    assert!(command.stdin(std::fs::File::open(file).unwrap()).status().unwrap().success());
+}
+
 #[test]
 fn an_import_of_many_commits_is_recorded_in_slices() {
     let world = World::new();
     world.ok(&["install"]);
-    let mut stream = String::new();
-    for number in 1..=1500 {
-        stream.push_str(&format!(
-            "commit refs/heads/imported\nmark :{number}\ncommitter C <c@d> {number} +0000\ndata 1\nx"
-        ));
-        stream.push_str(&if number > 1 { format!("\nfrom :{}\n\n", number - 1) } else { "\n\n".to_owned() });
-    }
-    let file = world.root().join("stream");
-    std::fs::write(&file, stream).unwrap();
-    let status =
-        world.git_command(&["fast-import", "--quiet"]).stdin(std::fs::File::open(file).unwrap()).status();
-    assert!(status.unwrap().success());
+    import(&world, 1500);
     // The worker takes 1000 and goes on.
     world.git(&["commit", "-q", "--allow-empty", "-m", "Starts the worker"]);
     wait_for(60, "reconciliation", || {
         (world.json(&["status", "--json"])["delivered"]["total"] == 1501).then_some(())
     });
+    world.ok(&["verify", "--all"]);
+}
+
+#[test]
+fn a_look_that_is_killed_loses_nothing() {
+    let world = World::new();
+    world.ok(&["install"]);
+    import(&world, 1500);
+    let mut flush = world.agent(&["flush", "-q"]).spawn().unwrap();
+    wait_for(60, "the first batch", || {
+        let status = world.json(&["status", "--json"]);
+        (status["outbox"]["pending"] != 0 || status["delivered"]["total"] != 0).then_some(())
+    });
+    flush.kill().unwrap();
+    flush.wait().unwrap();
+    world.ok(&["flush"]);
+    assert_eq!(world.records().len(), 1500);
     world.ok(&["verify", "--all"]);
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gitops_agent::capture::{CaptureError, Repo};
 use gitops_agent::install::{self, Git, Plan, Target};
-use gitops_agent::{reconcile, recorder};
+use gitops_agent::{outbox, reconcile, recorder};
 use jiff::Timestamp;
 
 use super::failure::{DISK, Failure};
@@ -76,7 +76,11 @@ fn forget(args: &InstallArgs) -> Result<(), Failure> {
     if let Some(repo) = &repo {
         hook::forget(repo);
     }
-    let mut outbox = Session::of_user()?.outbox()?;
+    let session = Session::of_user()?;
+    if !session.paths()?.data().join(outbox::FILE_NAME).exists() {
+        return Ok(());
+    }
+    let mut outbox = session.outbox()?;
     Ok(outbox.untrack(repo.as_ref().map(|repo| repo.common_dir()), Timestamp::now())?)
 }
 

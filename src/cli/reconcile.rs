@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use gitops_agent::capture::{CaptureError, Found, Repo};
 use gitops_agent::install::{Git, HookState, hook_report};
-use gitops_agent::outbox::{NewEntry, Outbox, spool_in};
+use gitops_agent::outbox::{NewEntry, Outbox, Tracking, spool_in};
 use gitops_agent::reconcile::{self, Work};
 use gitops_agent::recorder;
 use jiff::Timestamp;
@@ -85,10 +85,11 @@ pub(super) fn all(
 pub(super) fn here(outbox: &mut Outbox, repo: &Repo, ui: &Ui) -> Result<(), Failure> {
     let now = Timestamp::now();
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
-    if outbox.tracked(repo.common_dir())?.is_none() {
+    let known = outbox.tracked(repo.common_dir())?;
+    if known.as_ref().is_none_or(|row| row.state == Tracking::Off) {
         let active = hook_report(&Git::new(place)).is_ok_and(|report| report.state == HookState::Active);
-        let announced = !outbox.announced_from(place, repo.common_dir(), Timestamp::UNIX_EPOCH)?.is_empty();
-        if active && !announced {
+        let since = known.map_or(Timestamp::UNIX_EPOCH, |row| row.checked_at);
+        if active && outbox.announced_from(place, repo.common_dir(), since)?.is_empty() {
             let id = recorder::repository(repo, || None).id;
             outbox.register_repository(place, &id, now)?;
             return Ok(reconcile::begin(outbox, repo, now)?);

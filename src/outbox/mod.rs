@@ -29,6 +29,8 @@
 //!   does not settle the newer one.
 //! * A second record of the same commit is decided by [`crate::judgement`], the same way as in the store.
 //!
+//! Beside the queue lies what reconciliation remembers of each repository (`tracked`).
+//!
 //! # How
 //!
 //! SQLite in WAL mode with `synchronous=FULL`, one `BEGIN IMMEDIATE` per call. A hook with

@@ -135,6 +135,15 @@ pub(crate) const ALL: &[Scenario] = &[
         "",
         "off commit -q --allow-empty -m one; git reflog expire --expire=now --all; off commit -q --allow-empty -m two; git gc -q",
     ),
+    made("detached HEAD and a branch moved as jj does", "git checkout -q --detach", "
+        one=$(git commit-tree -m one -p HEAD HEAD^{tree}); two=$(git commit-tree -m two -p $one HEAD^{tree})
+        git update-ref refs/jj/keep/1 $(git commit-tree -m snapshot -p $two HEAD^{tree})
+        git update-ref -m 'export from jj' refs/heads/main $one; git update-ref --no-deref -m 'export from jj' HEAD $two")
+        .besides(&["snapshot"]),
+    made("quiltimport", "test -x \"$(git --exec-path)/git-quiltimport\" || exit 77
+        mkdir \"$W/patches\"; git checkout -q -b side; c s1; git format-patch -q -1 --stdout > \"$W/patches/1.patch\"; git checkout -q main
+        echo 1.patch > \"$W/patches/series\"", "git quiltimport --patches \"$W/patches\" > /dev/null"),
+    made("subtree split (contrib)", "git subtree 2>&1 | grep -q usage || exit 77; c lib/a; c lib/b", "git subtree split -q --prefix=lib -b split > /dev/null"),
     Scenario { then: Some(libgit2), ..made("libgit2", "", "") },
     Scenario { then: Some(libgit2), ..made("libgit2 and git by turns", "", "c one") },
 ];

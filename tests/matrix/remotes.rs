@@ -58,6 +58,10 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         aside: NOTHING,
+        ..made("maintenance prefetch", "others", "theirs one; git maintenance run --task=prefetch --quiet")
+    },
+    Scenario {
+        aside: NOTHING,
         ..made(
             "push received",
             "others; git config receive.denyCurrentBranch updateInstead",
