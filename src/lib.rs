@@ -30,6 +30,7 @@ pub mod install;
 pub mod judgement;
 mod literals;
 pub mod outbox;
+pub mod reconcile;
 pub mod record;
 pub mod recorder;
 pub mod risk;

@@ -22,6 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("outbox", &["destination", "durable", "judgement", "sqlite"]),
     ("literals", &[]),
     ("record", &["facts", "literals", "risk", "rules"]),
+    ("reconcile", &["capture", "outbox"]),
     ("recorder", &["capture", "config", "facts", "record", "risk", "rules"]),
     ("risk", &["facts", "rules"]),
     ("rules", &["facts", "literals"]),

@@ -20,6 +20,8 @@ mod differ;
 mod error;
 mod lines;
 mod merge;
+mod reconcile;
+mod reflog;
 mod renames;
 mod revisions;
 mod settings;
@@ -31,6 +33,7 @@ use std::path::Path;
 use std::sync::Once;
 
 pub use error::CaptureError;
+pub use reconcile::{Cursor, Found, News};
 pub use revisions::{Roots, Unpublished};
 pub use settings::GitSetting;
 
@@ -105,6 +108,21 @@ impl Repo {
         let inner = git2::Repository::open_ext(dir, RepositoryOpenFlags::FROM_ENV, no_ceiling)
             .map_err(|error| CaptureError::from_open(dir, &error))?;
         Ok(Self { inner, recent: RefCell::default() })
+    }
+
+    /// Opens the repository whose worktree or own folder is `dir`, never one around it.
+    ///
+    /// # Errors
+    /// As [`Repo::open`]; [`CaptureError::NotARepository`] also where there is another one only.
+    pub fn open_exact(dir: &Path) -> Result<Self, CaptureError> {
+        let repo = Self::open(dir)?;
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        let wanted = real(dir);
+        let is_it = |path: &Path| path == dir || wanted.is_some() && real(path) == wanted;
+        if repo.workdir().is_some_and(is_it) || is_it(repo.git_dir()) {
+            return Ok(repo);
+        }
+        Err(CaptureError::NotARepository { path: dir.to_owned() })
     }
 
     /// Opens the repository that Git announces to a hook by `GIT_DIR` and its companions, else the one

@@ -55,16 +55,18 @@ impl Repo {
     /// is detached.
     #[must_use]
     pub fn branch(&self) -> Option<String> {
-        let short = |name: &[u8]| {
-            let name = name.trim_ascii().strip_prefix(b"refs/heads/")?;
-            Some(String::from_utf8_lossy(name).into_owned())
-        };
         if let Some(name) = self.inner.find_reference("HEAD").ok()?.symbolic_target_bytes() {
             return short(name);
         }
-        ["rebase-merge/head-name", "rebase-apply/head-name"]
-            .iter()
-            .find_map(|file| short(&std::fs::read(self.git_dir().join(file)).ok()?))
+        rebased_branch(self.git_dir())
+    }
+
+    /// The commit that a rebase in progress builds on.
+    #[must_use]
+    pub fn rebase_base(&self) -> Option<CommitId> {
+        ["rebase-merge/onto", "rebase-apply/onto"].iter().find_map(|file| {
+            CommitId::from_hex(std::fs::read_to_string(self.git_dir().join(file)).ok()?.trim())
+        })
     }
 
     /// The address, as configured, of the remote that the branch follows, else of `origin`, else of the
@@ -224,7 +226,7 @@ impl Repo {
         Ok(found)
     }
 
-    fn walk(&self, order: Sort) -> Result<Revwalk<'_>, CaptureError> {
+    pub(super) fn walk(&self, order: Sort) -> Result<Revwalk<'_>, CaptureError> {
         let walking = "walking its history";
         let mut walk = self.inner.revwalk().map_err(CaptureError::git(walking))?;
         walk.set_sorting(order).map_err(CaptureError::git(walking))?;
@@ -278,7 +280,7 @@ impl Repo {
     }
 
     /// The commits that matching refs name; tags of other objects and refs to absent ones name none.
-    fn tips(&self, pattern: &str) -> Result<Vec<Oid>, CaptureError> {
+    pub(super) fn tips(&self, pattern: &str) -> Result<Vec<Oid>, CaptureError> {
         let references =
             self.inner.references_glob(pattern).map_err(CaptureError::git("listing its refs"))?;
         Ok(references.flatten().filter_map(|reference| Some(reference.peel_to_commit().ok()?.id())).collect())
@@ -312,6 +314,18 @@ fn newest(walk: Revwalk<'_>) -> Result<Unpublished, CaptureError> {
     }
     found.ids.reverse();
     Ok(found)
+}
+
+fn short(name: &[u8]) -> Option<String> {
+    let name = name.trim_ascii().strip_prefix(b"refs/heads/")?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// The branch that is being rebased in the worktree with this Git folder.
+pub(super) fn rebased_branch(git_dir: &Path) -> Option<String> {
+    ["rebase-merge/head-name", "rebase-apply/head-name"]
+        .iter()
+        .find_map(|file| short(&std::fs::read(git_dir.join(file)).ok()?))
 }
 
 fn collect(walk: Revwalk<'_>) -> Result<Vec<CommitId>, CaptureError> {

@@ -16,7 +16,7 @@ use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::outbox::{NewEntry, Outbox, Urgency, write_spool};
 use gitops_agent::record::Repository;
 use gitops_agent::recorder::{self, Recorded};
-use gitops_agent::{deferred, install, outbox};
+use gitops_agent::{deferred, install, outbox, reconcile};
 use gitops_agent::{delivery, detach};
 use jiff::Timestamp;
 
@@ -166,7 +166,14 @@ fn commits(repo: &Repo, name: &str, arguments: &[OsString]) -> Result<Vec<Announ
             let forward = repo.last_reflog_message().is_some_and(|message| message.ends_with("Fast-forward"));
             if forward { Ok(Vec::new()) } else { head() }
         }
-        "post-rewrite" => Ok(rewritten(&stdin()?)),
+        "post-rewrite" => {
+            let mut commits = rewritten(&stdin()?);
+            // A commit that was skipped at once is said to have become the one that the rebase began with,
+            // which nobody made here.
+            let base = repo.rebase_base();
+            commits.retain(|commit| Some(commit.id) != base);
+            Ok(commits)
+        }
         "pre-push" => unpublished(repo, arguments.first().map(OsString::as_os_str), &stdin()?),
         _ => Ok(Vec::new()),
     }
@@ -218,6 +225,8 @@ fn record(
 ) -> Result<(), Failure> {
     let session = Session::of_repo(repo, None)?;
     if !session.settings.enabled.value {
+        let ids: Vec<CommitId> = commits.iter().map(|commit| commit.id).collect();
+        reconcile::pass_over(repo.common_dir(), &ids);
         return Ok(());
     }
     let rules = ManuallyDrop::new(session.rules()?);
@@ -283,10 +292,14 @@ pub(super) fn entry<'a>(
         digest: &made.record.digest,
         judgement: &made.judgement,
         body: &made.json,
-        urgency: if made.record.source == "backfill" { Urgency::History } else { Urgency::Live },
+        urgency: urgency(&made.record.source),
         repository: place,
         hold: session.settings.hold(),
     }
+}
+
+fn urgency(source: &str) -> Urgency {
+    if matches!(source, "backfill" | "reconcile") { Urgency::History } else { Urgency::Live }
 }
 
 /// The repository's name. Where there is no remote, the id that an earlier hook found is kept in the common
@@ -311,6 +324,7 @@ fn named(repo: &Repo) -> Repository {
 pub(super) fn forget(repo: &Repo) {
     let folder = repo.common_dir().join("gitops-agent");
     let _ = std::fs::remove_file(folder.join("repository-id"));
+    reconcile::forget(repo.common_dir());
     // Fails, as it should, where commits still lie in it.
     let _ = std::fs::remove_dir(folder);
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gitops_agent::capture::{CaptureError, Repo};
 use gitops_agent::install::{self, Git, Plan, Target};
-use gitops_agent::{recorder, rules};
+use gitops_agent::{outbox, reconcile, recorder, rules};
 use jiff::Timestamp;
 
 use super::doctor::SET_CLASS;
@@ -91,10 +91,24 @@ pub(super) fn uninstall(args: &InstallArgs, ui: &mut Ui) -> Result<ExitCode, Fai
     let git = args.git()?;
     let plan = install::plan_uninstall(&git, &args.target()?)?;
     carry_out(args, &git, &plan, "nothing of gitops-agent is installed here", ui)?;
-    if !args.dry_run && !args.global {
-        hook::forget(&Repo::open(&args.repo)?);
+    if !args.dry_run {
+        forget(args)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends reconciliation. Records that still wait stay in the outbox.
+fn forget(args: &InstallArgs) -> Result<(), Failure> {
+    let repo = if args.global { None } else { Some(Repo::open(&args.repo)?) };
+    if let Some(repo) = &repo {
+        hook::forget(repo);
+    }
+    let session = Session::of_user()?;
+    if !session.paths()?.data().join(outbox::FILE_NAME).exists() {
+        return Ok(());
+    }
+    let mut outbox = session.outbox()?;
+    Ok(outbox.untrack(repo.as_ref().map(|repo| repo.common_dir()), Timestamp::now())?)
 }
 
 fn carry_out(args: &InstallArgs, git: &Git, plan: &Plan, nothing: &str, ui: &mut Ui) -> Result<(), Failure> {
@@ -113,7 +127,8 @@ fn carry_out(args: &InstallArgs, git: &Git, plan: &Plan, nothing: &str, ui: &mut
     Ok(())
 }
 
-/// Makes the repository known, so that `status` shows it before its first commit.
+/// Makes the repository known, so that `status` shows it before its first commit, and ends its history here:
+/// what comes now is reconciled.
 fn remember(args: &InstallArgs) -> Result<(), Failure> {
     let repo = match Repo::open(&args.repo) {
         Ok(repo) => repo,
@@ -123,5 +138,7 @@ fn remember(args: &InstallArgs) -> Result<(), Failure> {
     let mut outbox = Session::of_user()?.outbox()?;
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let id = recorder::repository(&repo, || None).id;
-    Ok(outbox.register_repository(place, &id, Timestamp::now())?)
+    let now = Timestamp::now();
+    outbox.register_repository(place, &id, now)?;
+    Ok(reconcile::begin(&mut outbox, &repo, now)?)
 }

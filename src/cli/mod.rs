@@ -6,6 +6,7 @@
 
 mod backfill;
 mod config;
+mod coverage;
 mod docs;
 mod doctor;
 mod environment;
@@ -16,6 +17,7 @@ mod hook;
 mod install;
 mod outbox;
 mod query;
+mod reconcile;
 mod rules;
 mod session;
 mod status;

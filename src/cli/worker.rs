@@ -9,6 +9,7 @@ use gitops_agent::detach;
 
 use super::failure::Failure;
 use super::flush;
+use super::reconcile::Pace;
 use super::session::Session;
 use super::ui::Ui;
 
@@ -34,5 +35,5 @@ fn deliver() -> Result<(), Failure> {
     let Some(lock) = WorkerLock::adopt(session.paths()?.data(), given)? else { return Ok(()) };
     let mut outbox = session.outbox()?;
     let options = Options { deadline: Some(LIFE), ..Options::default() };
-    flush::hand_over(&session, lock, &mut outbox, None, options, &Ui::new(true)).map(drop)
+    flush::hand_over(&session, lock, &mut outbox, None, (options, Pace::Background), &Ui::new(true)).map(drop)
 }

@@ -29,6 +29,8 @@
 //!   does not settle the newer one.
 //! * A second record of the same commit is decided by [`crate::judgement`], the same way as in the store.
 //!
+//! Beside the queue lies what reconciliation remembers of each repository (`tracked`).
+//!
 //! # How
 //!
 //! SQLite in WAL mode with `synchronous=FULL`, one `BEGIN IMMEDIATE` per call. A hook with
@@ -48,6 +50,7 @@ mod look;
 mod queue;
 mod spool;
 mod stats;
+mod tracked;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -63,6 +66,7 @@ pub use entry::{Enqueued, EntryDetail, EntrySummary, NewEntry, RepositoryRow, Se
 pub use queue::{Circuit, DestinationId, Gate, GateScope, LastError, Outcome, Progress, Settlement, Waiting};
 pub use spool::{TakenIn, spool_in, spool_waiting, write_spool};
 pub use stats::{DestinationStats, Quantiles, Stats};
+pub use tracked::{RecordedCounts, Tracked, Tracking};
 
 use crate::sqlite::{self, Opening};
 
@@ -76,7 +80,7 @@ pub const HELD_BY_SETTING: &str = "setting";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `schema[n]` leads from version n to n + 1; applied ones are never edited.
-const SCHEMA: &[&str] = &[include_str!("schema.sql")];
+const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
 
 /// Why the outbox could not do what was asked.
 #[derive(Debug, thiserror::Error)]
