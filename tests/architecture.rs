@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("risk", &["facts", "rules"]),
     ("rules", &["facts", "literals"]),
     ("sqlite", &["durable"]),
-    ("store", &["sqlite"]),
+    ("store", &["destination", "sqlite"]),
     ("verify", &["record"]),
 ];
 

@@ -169,7 +169,7 @@ fn record(repo: &Repo, name: &str, commits: &[Announced], now: Timestamp) -> Res
         note(repo, name, later.iter().copied(), now)?;
     }
     if let Some(data) = &data {
-        start_worker(data, now);
+        start_worker(data);
     }
     Ok(())
 }
@@ -302,8 +302,8 @@ fn note<'a>(
 
 /// Starts the worker, unless one is at work already. Without a worker the record waits for the next hook or
 /// for `flush`.
-fn start_worker(data: &Path, now: Timestamp) {
-    if let (Ok(Some(lock)), Ok(exe)) = (delivery::claim(data, None, now), std::env::current_exe()) {
+fn start_worker(data: &Path) {
+    if let (Ok(Some(lock)), Ok(exe)) = (delivery::claim(data), std::env::current_exe()) {
         let _ = detach::spawn_worker(&exe, &[worker::NAME], lock.into_file());
     }
 }

@@ -15,7 +15,7 @@ pub use paths::Paths;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::destination::Destination;
+use crate::destination::{Credential, Destination};
 use crate::record::Privacy;
 use crate::risk::Thresholds;
 use crate::rules::Class;
@@ -64,22 +64,6 @@ pub struct Sourced<T> {
     pub value: T,
     /// Where it came from.
     pub origin: Origin,
-}
-
-/// Which credential the Cosmos store signs in with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Credential {
-    /// The contract's order.
-    #[default]
-    Auto,
-    /// Account key.
-    Key,
-    /// Workload identity.
-    Workload,
-    /// Managed identity.
-    Managed,
-    /// Azure CLI.
-    Cli,
 }
 
 /// Why the settings cannot be used.
@@ -206,7 +190,7 @@ impl Layers<'_> {
         let credential =
             self.pick(file.store.credential.clone(), "", "GITOPS_AGENT_CREDENTIAL").map_or_else(
                 || Ok(built_in(Credential::Auto)),
-                |found| checked("store.credential", found, credential),
+                |found| checked("store.credential", found, str::parse),
             )?;
         let privacy = self.pick(file.privacy.author.clone(), "", "").map_or_else(
             || Ok(built_in(Privacy::Plain)),
@@ -361,17 +345,6 @@ fn retention_days(text: &str) -> Result<u32, String> {
         .ok()
         .filter(|days| (1..=24_855).contains(days))
         .ok_or_else(|| "must be a whole number of days from 1 to 24855 (2557 are seven years)".to_owned())
-}
-
-fn credential(text: &str) -> Result<Credential, String> {
-    match text {
-        "auto" => Ok(Credential::Auto),
-        "key" => Ok(Credential::Key),
-        "workload" => Ok(Credential::Workload),
-        "managed" => Ok(Credential::Managed),
-        "cli" => Ok(Credential::Cli),
-        _ => Err("must be `auto`, `key`, `workload`, `managed` or `cli`".to_owned()),
-    }
 }
 
 fn privacy(text: &str) -> Result<Privacy, String> {

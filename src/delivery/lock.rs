@@ -20,10 +20,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
-use crate::outbox::{Outbox, OutboxError};
-
 const FILE_NAME: &str = "worker.lock";
 
 /// The exclusive right to deliver from the outbox in one folder.
@@ -145,17 +141,11 @@ impl Drop for WorkerLock {
     }
 }
 
-/// For a hook: the lock to start a worker with, where one is worth starting; `None` where one is
-/// at work already, where nothing waits, or where the next attempt lies in the future. `outbox` is `None` where
-/// it could not be opened and the record was spooled: then there is always something to do.
+/// For a hook that has just made something durable: the lock to start a worker with; `None` where one is at
+/// work already, which will look once more.
 ///
 /// # Errors
-/// When the outbox cannot be read or the lock file cannot be created.
-pub fn claim(dir: &Path, outbox: Option<&Outbox>, now: Timestamp) -> Result<Option<WorkerLock>, OutboxError> {
-    if let Some(outbox) = outbox
-        && outbox.next_attempt()?.is_none_or(|next| next > now)
-    {
-        return Ok(None);
-    }
-    WorkerLock::try_take(dir).map_err(|source| OutboxError::Io { path: dir.join(FILE_NAME), source })
+/// When the lock file cannot be created.
+pub fn claim(dir: &Path) -> io::Result<Option<WorkerLock>> {
+    WorkerLock::try_take(dir)
 }

@@ -117,6 +117,8 @@ pub struct Report {
     pub refused: u64,
     /// Request units charged.
     pub request_units: f64,
+    /// Requests that the store answered with "slower" (429).
+    pub throttled: u64,
     /// Whether the time ran out.
     pub timed_out: bool,
     /// The first error of each destination.
@@ -133,6 +135,7 @@ impl Report {
         self.already += earlier.already;
         self.spooled += earlier.spooled;
         self.request_units += earlier.request_units;
+        self.throttled += earlier.throttled;
         self.timed_out |= earlier.timed_out;
         let new = |error: &DeliveryError| {
             !earlier.errors.iter().any(|known| known.destination == error.destination)
@@ -243,7 +246,7 @@ async fn rounds(
                 Some(store) => Ok(Arc::clone(store)),
                 None => open_store(&destination),
             };
-            let pace = paces.entry(id).or_insert_with(|| Pace::new(options.concurrency));
+            let pace = paces.entry(id).or_insert_with(|| Pace::new(options.concurrency, Instant::now()));
             let mut visit = Visit::new(outbox, id, &destination, pace, options, surroundings, report)?;
             if let Some(store) = visit.run(open, force, deadline).await? {
                 stores.insert(id, store);

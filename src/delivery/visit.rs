@@ -134,18 +134,22 @@ impl<'a, 's> Visit<'a, 's> {
                 queue.clear();
             } else if queue.is_empty() && !dry && under_way.len() < self.pace.limit() {
                 self.write_back()?;
+                // A commit made while history flows waits in a spool file, and goes before it.
+                let now = self.now();
+                super::take_in(self.report, self.outbox, self.options, now)?;
                 queue = self.fetch(batch, &sent)?;
                 dry = queue.is_empty();
             }
-            let paused = self.pace.paused_until(Instant::now());
-            while paused.is_none()
+            let mut pause = self.pace.next_start(under_way.len(), Instant::now());
+            while pause.is_none()
                 && under_way.len() < self.pace.limit()
                 && let Some(next) = queue.pop_front()
             {
                 sent.extend(next.iter().map(|waiting| waiting.entry));
                 under_way.push(send(store, next));
+                pause = self.pace.next_start(under_way.len(), Instant::now());
             }
-            let pause = paused.filter(|_| !queue.is_empty());
+            let pause = pause.filter(|_| !queue.is_empty() && under_way.len() < self.pace.limit());
             if under_way.is_empty() {
                 let Some(pause) = pause else { break };
                 until(earlier(deadline, Some(pause)), std::future::pending::<()>()).await;
@@ -183,10 +187,12 @@ impl<'a, 's> Visit<'a, 's> {
     /// Takes note of one record's answer.
     fn absorb(&mut self, answer: Answer) {
         let Answer { waiting, said, costs } = answer;
-        for cost in &costs {
-            self.progress.request_units += cost.request_units;
-            self.report.request_units += cost.request_units;
-            self.progress.latencies.push(cost.latency);
+        let units: f64 = costs.iter().map(|cost| cost.request_units).sum();
+        self.progress.request_units += units;
+        self.report.request_units += units;
+        self.progress.latencies.extend(costs.iter().map(|cost| cost.latency));
+        if !matches!(said, Said::Failed(_)) {
+            self.pace.charged(units, Instant::now());
         }
         let outcome = match said {
             Said::Failed(error) => self.failed(&waiting, &error),
@@ -214,7 +220,6 @@ impl<'a, 's> Visit<'a, 's> {
     fn succeeded(&mut self, waiting: &Waiting) -> Outcome {
         self.report.delivered += 1;
         self.progress.last_success = Some(self.now());
-        self.pace.succeeded();
         self.close_gates(waiting);
         Outcome::Delivered
     }
@@ -228,6 +233,7 @@ impl<'a, 's> Visit<'a, 's> {
             return Outcome::Refused { kind, message };
         }
         if pace::is_throttle(error) {
+            self.report.throttled += 1;
             self.pace.throttled(error.retry_after, Instant::now());
         }
         let partition = (error.class == ErrorClass::Held && error.kind == PARTITION_FULL)

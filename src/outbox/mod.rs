@@ -43,10 +43,12 @@
 mod damage;
 mod enqueue;
 mod entry;
+mod gates;
 mod look;
 mod queue;
 mod spool;
 mod stats;
+mod tidy;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,7 +60,8 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use damage::Notice;
 pub use entry::{Enqueued, EntryDetail, EntrySummary, NewEntry, RepositoryRow, Selection, State, Urgency};
-pub use queue::{Circuit, DestinationId, Gate, GateScope, LastError, Outcome, Progress, Settlement, Waiting};
+pub use gates::{Circuit, Gate, GateScope};
+pub use queue::{DestinationId, LastError, Outcome, Progress, Settlement, Waiting};
 pub use spool::{TakenIn, spool_in, spool_waiting, write_spool};
 pub use stats::{DestinationStats, Quantiles, Stats};
 
