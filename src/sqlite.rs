@@ -87,7 +87,12 @@ pub(crate) fn open(
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     }
     let known = i64::try_from(schema.len()).unwrap_or(i64::MAX);
-    if user_version(&connection)? != known {
+    let found = user_version(&connection)?;
+    if found > known {
+        // Before anything of it is touched.
+        return Err(OpenError::Newer { found, known });
+    }
+    if found != known {
         prepare(&mut connection, opening.busy_timeout, schema)?;
     }
     connection.pragma_update(None, "synchronous", "FULL")?;

@@ -35,7 +35,8 @@
 //! one commit does not open it at all but spools ([`write_spool`]); one with many uses
 //! [`Outbox::open_for_hook`]: at most 100 ms of waiting for another writer, no checkpoint, two syncs; any
 //! error there means spooling too. Everyone else uses [`Outbox::open`] and waits up to 5 s. A damaged
-//! file is set aside with all its bytes by `open`, never by the hook, and a new one begun ([`Notice`]).
+//! file is set aside with all its bytes by `open`, never by the hook, and what still reads of it is taken over
+//! into a new one ([`Notice`]).
 //!
 //! Limits: 100 000 entries are about 30 MB once delivered, and what the records take before. The file must
 //! be on a local disk: WAL does not work across a network.
@@ -46,6 +47,7 @@ mod entry;
 mod gates;
 mod look;
 mod queue;
+mod salvage;
 mod spool;
 mod stats;
 mod tidy;
