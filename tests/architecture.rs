@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("capture", &["facts"]),
     ("config", &["destination", "record", "risk", "rules"]),
-    ("deferred", &["durable"]),
+    ("deferred", &["destination", "durable"]),
     ("delivery", &["destination", "judgement", "outbox", "store"]),
     ("destination", &[]),
     ("detach", &["outbox", "delivery"]),
@@ -39,7 +39,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio", &["cli", "delivery", "store"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
-    ("libc", &["delivery/lock", "detach", "outbox"]),
+    ("libc", &["delivery/lock", "detach", "outbox", "sqlite"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

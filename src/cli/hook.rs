@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::outbox::{NewEntry, Outbox, Urgency, write_spool};
 use gitops_agent::record::Repository;
+use gitops_agent::record::redact::redact;
 use gitops_agent::recorder::{self, Recorded};
 use gitops_agent::{deferred, outbox};
 use gitops_agent::{delivery, detach};
@@ -212,7 +213,7 @@ pub(super) fn entry<'a>(
         body: &made.json,
         urgency: if made.record.source == "backfill" { Urgency::History } else { Urgency::Live },
         repository: place,
-        hold: session.settings.hold(),
+        hold: session.settings.hold_at(destination),
     }
 }
 
@@ -289,7 +290,8 @@ fn note<'a>(
     let noted = deferred::Note {
         git_dir: repo.git_dir().to_owned(),
         source: source.to_owned(),
-        branch: repo.branch(),
+        branch: repo.branch().map(|branch| redact(&branch).into_owned()),
+        destination: Session::destination(repo),
         commits: commits
             .into_iter()
             .map(|commit| deferred::Commit { id: commit.id.hex(), supersedes: commit.supersedes.clone() })

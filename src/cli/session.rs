@@ -45,6 +45,16 @@ impl Session {
         }
     }
 
+    /// Where records of a repository go, also where other settings do not load.
+    pub(super) fn destination(repo: &Repo) -> Option<Destination> {
+        let sources = Sources {
+            environment: environment::settings(),
+            git: git_keys(repo).unwrap_or_default(),
+            rules_flag: None,
+        };
+        Settings::destination(environment::paths().as_ref(), &sources)
+    }
+
     fn from_sources(git: Vec<GitKey>, rules_flag: Option<PathBuf>) -> Result<Self, Failure> {
         let paths = environment::paths();
         let sources = Sources { environment: environment::settings(), git, rules_flag };

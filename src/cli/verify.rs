@@ -8,7 +8,7 @@ use gitops_agent::config::Origin;
 use gitops_agent::history;
 use gitops_agent::outbox::{Outbox, Selection, State};
 use gitops_agent::record::Privacy;
-use gitops_agent::store::Query;
+use gitops_agent::store::{DIFFERING_COPIES, Query};
 use gitops_agent::verify::Expected;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -192,6 +192,9 @@ fn compare(
                 let mut differing = expected.differences(&document);
                 if document["tenantId"] != found.tenant.as_str() {
                     differing.push("tenantId");
+                }
+                if document.get(DIFFERING_COPIES).is_some() {
+                    differing.push("query columns");
                 }
                 if differing.is_empty() {
                     found.recorded += 1;

@@ -146,6 +146,24 @@ impl Settings {
         Layers { file, sources }.settle()
     }
 
+    /// The destination alone, where it can be known although other settings do not load: a commit noted then
+    /// must not go elsewhere because the settings have changed meanwhile. Without a `config.toml` that reads
+    /// only the environment can name it.
+    #[must_use]
+    pub fn destination(paths: Option<&Paths>, sources: &Sources) -> Option<Destination> {
+        let file = paths.map(|paths| file::read(&paths.config_file())).transpose();
+        let named = ["GITOPS_AGENT_STORE", "COSMOS_ENDPOINT"]
+            .iter()
+            .any(|name| sources.environment.get(*name).is_some_and(|value| !value.is_empty()));
+        let layers = match file {
+            Ok(file) => Layers { file: file.flatten(), sources },
+            Err(_) if named => Layers { file: None, sources },
+            Err(_) => return None,
+        };
+        let store = layers.file.as_ref().map(|(_, file)| file.store.clone()).unwrap_or_default();
+        layers.destination(&store).ok().map(|found| found.value)
+    }
+
     /// Time to live of a record, in seconds.
     #[must_use]
     pub fn ttl(&self) -> i64 {
@@ -156,7 +174,13 @@ impl Settings {
     /// chose.
     #[must_use]
     pub fn hold(&self) -> Option<&'static str> {
-        (self.tenant.origin == Origin::BuiltIn && self.destination.value != Destination::Local)
+        self.hold_at(&self.destination.value)
+    }
+
+    /// The same for a destination that is not the settings' own.
+    #[must_use]
+    pub fn hold_at(&self, destination: &Destination) -> Option<&'static str> {
+        (self.tenant.origin == Origin::BuiltIn && *destination != Destination::Local)
             .then_some("no tenant is set: set GITOPS_AGENT_TENANT or `tenant` in config.toml")
     }
 }
@@ -262,7 +286,13 @@ impl Layers<'_> {
             ));
         };
         let origin = kind.map_or_else(|| found.origin.clone(), |kind| kind.origin);
-        let endpoint = checked("store.endpoint", found, endpoint_url)?.value;
+        let endpoint = match endpoint_url(&found.value) {
+            Ok(endpoint) => endpoint,
+            Err(problem) => {
+                let shown = Sourced { value: without_credentials(&found.value), origin: found.origin };
+                return Err(refused("store.endpoint", &shown, problem));
+            }
+        };
         let name = |setting, file: &Option<String>, variable, default: &str| {
             self.pick(file.clone(), "", variable).map_or_else(
                 || Ok(default.to_owned()),
@@ -388,6 +418,15 @@ fn endpoint_url(text: &str) -> Result<String, String> {
         _ => return Err("must begin with https://".to_owned()),
     }
     Ok(format!("{}/", text.trim_end_matches('/')))
+}
+
+/// An address as an error may show it: what stands before an `@` or after a `?` or `;` can be a secret.
+fn without_credentials(address: &str) -> String {
+    let shown = address.split(['?', '#', ';']).next().unwrap_or_default();
+    let (scheme, rest) = shown.split_once("://").unwrap_or(("", shown));
+    let rest = rest.rsplit_once('@').map_or(rest.to_owned(), |(_, host)| format!("[removed]@{host}"));
+    let cut = if shown.len() < address.len() { "…" } else { "" };
+    if scheme.is_empty() { format!("{rest}{cut}") } else { format!("{scheme}://{rest}{cut}") }
 }
 
 /// Cosmos DB's rule for the names of databases and containers.

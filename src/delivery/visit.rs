@@ -65,11 +65,14 @@ impl<'a, 's> Visit<'a, 's> {
         force: bool,
         deadline: Option<Instant>,
     ) -> Result<Option<Arc<dyn Store>>, OutboxError> {
-        if self.gate.open && self.now() < self.gate.retry_at && !force {
+        let waits = self.gate.open && self.now() < self.gate.retry_at && !force;
+        if waits && !self.waits_for_a_credential() {
             return Ok(None);
         }
         let store = match open() {
+            Ok(store) if waits && !self.may_sign_in(&*store) => return Ok(None),
             Ok(store) => store,
+            Err(_) if waits => return Ok(None),
             Err(error) => {
                 self.note_error(&error);
                 // No record has had a chance: one failure is enough to wait.
@@ -96,6 +99,17 @@ impl<'a, 's> Visit<'a, 's> {
         }
         self.flow(&*store, deadline).await?;
         Ok(Some(store))
+    }
+
+    fn waits_for_a_credential(&self) -> bool {
+        self.gate.held && matches!(self.gate.kind.as_str(), "no-credential" | "sign-in" | "unauthorized")
+    }
+
+    /// Whether this process has another credential than the one that was refused: a shell may have a key where a
+    /// GUI has none. The refusal names its own, and where there was none the store could not even be opened.
+    fn may_sign_in(&self, store: &dyn Store) -> bool {
+        self.gate.kind == "no-credential"
+            || store.signs_in_by().is_some_and(|name| !self.gate.message.contains(name))
     }
 
     fn partitions_to_probe(&self, force: bool) -> Vec<GateScope> {

@@ -103,13 +103,13 @@ pub enum OutboxError {
     Full,
     /// The file system cannot hold it.
     #[error(
-        "{path}: SQLite's write-ahead log does not work there (journal mode is {mode:?}); move the agent's data folder to a local disk"
+        "{path}: SQLite's write-ahead log does not work there: {because}; set GITOPS_AGENT_HOME to a folder on a local disk, commits wait in spool files meanwhile"
     )]
     NoWal {
         /// The folder.
         path: PathBuf,
-        /// What SQLite uses instead.
-        mode: String,
+        /// What is wrong with it.
+        because: String,
     },
     /// A newer agent has been here.
     #[error(
@@ -175,7 +175,7 @@ impl OutboxError {
         match error {
             sqlite::OpenError::Io(source) => Self::io(dir, source),
             sqlite::OpenError::Sqlite(error) => error.into(),
-            sqlite::OpenError::NoWal(mode) => Self::NoWal { path: dir.to_owned(), mode },
+            sqlite::OpenError::NoWal(because) => Self::NoWal { path: dir.to_owned(), because },
             sqlite::OpenError::Newer { found, known } => Self::Newer { path: dir.to_owned(), found, known },
         }
     }

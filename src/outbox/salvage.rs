@@ -68,7 +68,7 @@ pub(super) fn into(new: &mut Connection, dir: &Path, set_aside: &Path) -> Result
     let at = |source| OutboxError::io(dir, source);
     let workshop = dir.join(WORKSHOP);
     remove(&workshop).map_err(at)?;
-    let workshop = durable::private_folder(&workshop).map_err(at)?;
+    let workshop = durable::own_folder(&workshop).map_err(at)?;
     let copy = workshop.join("copy.db");
     fs::copy(set_aside, &copy).map_err(at)?;
     let mut log = set_aside.as_os_str().to_owned();

@@ -350,6 +350,10 @@ impl Store for CosmosStore {
         .await
     }
 
+    fn signs_in_by(&self) -> Option<&'static str> {
+        Some(self.place.credential)
+    }
+
     async fn read(&self, key: &Key) -> Result<Charged<Option<Stored>>, StoreError> {
         self.run(Operation::Read, async {
             let container = self.container().await?;
