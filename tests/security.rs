@@ -191,6 +191,44 @@ fn a_carried_file_of_any_size_and_content_does_not_hold_the_commit() {
 }
 
 #[test]
+fn a_rules_folder_or_settings_file_that_never_ends_is_refused() {
+    let mut world = World::new();
+    world.ok(&["install"]);
+    let pack = world.root().join("rules/pack");
+    std::fs::create_dir_all(&pack).unwrap();
+    world.set("GITOPS_AGENT_RULES", world.root().join("rules").to_str().unwrap());
+    symlink("/dev/zero", pack.join("pack.toml")).unwrap();
+    let commit = |world: &World| {
+        let start = Instant::now();
+        world.commit("a.txt", &format!("{:?}\n", Instant::now()), "One");
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    };
+    commit(&world);
+    assert_eq!(world.fails(&["rules", "list"]).0, 2);
+    std::fs::remove_file(pack.join("pack.toml")).unwrap();
+    std::fs::write(pack.join("pack.toml"), "[".repeat(100_000_000)).unwrap();
+    commit(&world);
+    assert_eq!(world.fails(&["rules", "list"]).0, 2);
+    world.unset("GITOPS_AGENT_RULES");
+    symlink("/dev/zero", world.home().join("config.toml")).unwrap();
+    commit(&world);
+    std::fs::remove_file(world.home().join("config.toml")).unwrap();
+    world.ok(&["flush"]);
+    assert_eq!(world.records().len(), 3);
+}
+
+#[test]
+fn a_key_in_the_settings_file_is_not_repeated() {
+    let world = World::new();
+    world.ok(&["install"]);
+    let settings = format!("tenant = \"clinic-a\"\n[store]\nkey = \"{EMULATOR_KEY}\"\n");
+    std::fs::write(world.home().join("config.toml"), settings).unwrap();
+    let (code, said) = world.fails(&["config", "show"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("line 3") && said.contains("key") && !said.contains(EMULATOR_KEY), "{said}");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn the_process_list_shows_no_secret() {
     let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
