@@ -634,3 +634,42 @@ fn space_of_delivered_records_goes_back_to_the_disk() {
     let empty = outbox.stats(NOW).unwrap().bytes;
     assert!(full > 4_000_000 && empty < 2_000_000, "{full} {empty}");
 }
+
+/// Every version that an agent has left on a disk, the newest too: a fixture is written when a version is.
+#[test]
+fn outboxes_of_every_version_are_moved_forward_with_all_they_have() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let fresh = tempfile::tempdir().unwrap();
+    drop(Outbox::open(fresh.path()).unwrap());
+    let version = |dir: &Path| -> i64 {
+        let connection = rusqlite::Connection::open(dir.join("outbox.db")).unwrap();
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    };
+    let newest = version(fresh.path());
+    for old in 1..=(newest - 1).max(1) {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = rusqlite::Connection::open(dir.path().join("outbox.db")).unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        let sql = fs::read_to_string(fixtures.join(format!("outbox-{old}.sql"))).unwrap();
+        connection.execute_batch(&sql).unwrap();
+        drop(connection);
+        assert_eq!(version(dir.path()), old);
+        // Many at once: one moves it forward, the others find it done.
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| drop(Outbox::open(dir.path()).unwrap()));
+            }
+        });
+        assert_eq!(version(dir.path()), newest);
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        let states = [1, 2, 3, 4, 5].map(|n| only(&outbox, &id(n)).summary.state);
+        let expected = [State::Held, State::Held, State::Refused, State::Delivered, State::Discarded];
+        assert_eq!(states, expected, "version {old}; the first stands before a gate");
+        assert_eq!(only(&outbox, &id(5)).summary.settled_by.as_deref(), Some("ada"));
+        assert_eq!(outbox.stats(NOW).unwrap().request_units, 12.5);
+        let again = Sample::new(&id(4), "1.0.0");
+        assert_eq!(outbox.enqueue(&[again.entry()], NOW).unwrap().already, 1, "delivered is delivered");
+        let later = Sample::new(&id(4), "1.0.1");
+        assert_eq!(outbox.enqueue(&[later.entry()], NOW).unwrap().replaced, 1);
+    }
+}
