@@ -3,7 +3,7 @@
 //! store after `flush`; in the end every commit is there once.
 //!
 //! A few occurrences of each call are tried; all of them with `GITOPS_AGENT_CRASH_MATRIX=all`, which prints the
-//! table of `docs/reliability.md` (`cargo nextest run --test crash_matrix --no-capture`). Without strace nothing
+//! table of `docs/reliability.md` (`cargo test --test crash_matrix -- --nocapture`). Without strace nothing
 //! is tried.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]

@@ -48,7 +48,9 @@ fn killer(home: &Path, kinds: &[&str], late: u64, over: &AtomicBool) -> BTreeMap
         if there.is_empty() || random.bool() {
             continue;
         }
-        let (pid, kind) = &there[random.usize(..there.len())];
+        // Workers are the rarest.
+        let any = random.usize(..there.len());
+        let (pid, kind) = there.iter().find(|(_, kind)| *kind == "worker").unwrap_or(&there[any]);
         // Somewhere in the course of what it does, not at its start.
         std::thread::sleep(Duration::from_millis(random.u64(0..late)));
         if Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status().unwrap().success() {
@@ -63,6 +65,8 @@ fn again_and_again(mut command: Command, over: &AtomicBool) {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     while !over.load(Ordering::SeqCst) {
         command.status().unwrap();
+        // Leaves the lock to a worker now and then.
+        std::thread::sleep(Duration::from_millis(150));
     }
 }
 
@@ -73,11 +77,12 @@ fn whatever_is_killed_each_commit_has_one_record_in_the_end() {
     world.ok(&["store", "init"]);
     world.history(10);
     world.ok(&["install"]);
-    let over = AtomicBool::new(false);
+    let (over, hooks_over) = (AtomicBool::new(false), AtomicBool::new(false));
     let home = world.home();
     let killed = std::thread::scope(|scope| {
         // A hook lives for some milliseconds, the others for some hundred.
-        let hooks = scope.spawn(|| killer(&home, &["post-commit"], 4, &over));
+        let hooks_over = &hooks_over;
+        let hooks = scope.spawn(|| killer(&home, &["post-commit"], 4, hooks_over));
         let others = scope.spawn(|| killer(&home, &["worker", "flush", "backfill"], 50, &over));
         for words in [&["flush"][..], &["backfill"]] {
             let command = world.agent(words);
@@ -87,6 +92,8 @@ fn whatever_is_killed_each_commit_has_one_record_in_the_end() {
         for number in 0..80 {
             // A killed hook must not fail the commit: `commit` asserts that Git succeeded.
             world.commit(&format!("src/file{}.py", number % 5), &format!("value = {number}\n"), "Change");
+            // A hook that is killed starts no worker.
+            hooks_over.store(number >= 40, Ordering::SeqCst);
         }
         over.store(true, Ordering::SeqCst);
         let mut killed = others.join().unwrap();
@@ -142,4 +149,66 @@ fn a_commit_that_was_acknowledged_needs_no_backfill() {
     });
     world.ok(&["flush"]);
     assert_eq!(world.records().len(), 25);
+}
+
+#[test]
+fn eight_clones_commit_at_once_and_start_no_stampede_of_workers() {
+    let emulator = Emulator::start(&["--latency-ms", "20"]);
+    let world = World::with_cosmos(emulator.endpoint(), "clinic-a");
+    world.ok(&["store", "init"]);
+    world.commit("a.txt", "one\n", "First");
+    let clones: Vec<_> = (0..8)
+        .map(|number| {
+            let clone = world.root().join(format!("clone{number}"));
+            world.git(&["clone", "-q", ".", clone.to_str().unwrap()]);
+            world.ok(&["install", "--repo", clone.to_str().unwrap()]);
+            clone
+        })
+        .collect();
+    let over = AtomicBool::new(false);
+    let home = world.home();
+    let most = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !over.load(Ordering::SeqCst) {
+                most = most.max(processes(&home).iter().filter(|(_, kind)| *kind == "worker").count());
+            }
+            most
+        });
+        let committers: Vec<_> = clones
+            .iter()
+            .enumerate()
+            .map(|(clone_number, clone)| {
+                let mut commands: Vec<_> = (0..8)
+                    .map(|number| {
+                        let mut command = world.git_command(&["commit", "-q", "--allow-empty", "-m"]);
+                        command.arg(format!("{clone_number} {number}")).current_dir(clone);
+                        command
+                    })
+                    .collect();
+                scope.spawn(move || {
+                    for command in &mut commands {
+                        let start = std::time::Instant::now();
+                        let output = command.output().unwrap();
+                        assert!(output.status.success());
+                        assert_eq!(
+                            String::from_utf8_lossy(&output.stderr),
+                            "",
+                            "such as: database is locked"
+                        );
+                        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+                    }
+                })
+            })
+            .collect();
+        committers.into_iter().for_each(|committer| committer.join().unwrap());
+        over.store(true, Ordering::SeqCst);
+        watcher.join().unwrap()
+    });
+    // One at work, and one that has just let the lock go.
+    assert!((1..=2).contains(&most), "{most} workers at once");
+    world.ok(&["flush"]);
+    let records = world.records();
+    let ids: BTreeSet<&str> = records.iter().map(|record| record["id"].as_str().unwrap()).collect();
+    assert_eq!((records.len(), ids.len()), (64, 64));
 }

@@ -22,7 +22,9 @@ fn tests(root: &Path) -> Vec<String> {
         let text = std::fs::read_to_string(path).unwrap();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         for (number, line) in lines.iter().enumerate() {
-            let Some(name) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn ")) else { continue };
+            let Some(name) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn ")) else {
+                continue;
+            };
             let above = &lines[number.saturating_sub(4)..number];
             if above.iter().any(|line| line.starts_with("#[") && line.contains("test")) {
                 names.push(name.split('(').next().unwrap().to_owned());

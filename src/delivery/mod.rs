@@ -2,7 +2,8 @@
 //!
 //! # The promise
 //!
-//! A record leaves the outbox only when its store has answered that it has it. What is killed, cut or
+//! *Exactly one record for each commit in the end*; delivery's part (`docs/reliability.md` names the test of each word):
+//! a record leaves the outbox only when its store has answered that it has it. What is killed, cut or
 //! answered twice in between is sent again, and sending again is harmless: records are deterministic and
 //! keyed by commit, a create that finds its document compares, and only a later judgement replaces, under
 //! `If-Match` ([`crate::judgement`]). A record goes to the destination it was queued for, whatever the

@@ -2,10 +2,13 @@
 //!
 //! # The promise
 //!
+//! *A commit that Git has accepted has exactly one record in the store in the end, whatever is killed, cut, full,
+//! slow, broken or refused in between; and no fault of ours ever reaches the developer's commit.* The outbox's part:
+//!
 //! When [`Outbox::enqueue`] or [`write_spool`] has returned, the record survives the end of the process,
 //! of the system, and of the power. It leaves the disk only after the store has answered that it has it,
 //! or after a person has discarded it by name. A commit queued twice, by two hooks, by a hook and by
-//! backfill, or from the outbox and from a spool file, is one entry.
+//! backfill, or from the outbox and from a spool file, is one entry. `docs/reliability.md` names the test of each word.
 //!
 //! # States
 //!
@@ -39,7 +42,8 @@
 //! into a new one ([`Notice`]).
 //!
 //! Limits: 100 000 entries are about 30 MB once delivered, and what the records take before. The file must
-//! be on a local disk: WAL does not work across a network.
+//! be on a local disk: WAL does not work across a network, so a home there is refused by name; hooks go on spooling,
+//! which works anywhere.
 
 mod damage;
 mod enqueue;
