@@ -7,11 +7,15 @@
 //! is tried.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what a full run is for")]
 
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use gitops_agent::delivery::WorkerLock;
 
 use world::World;
 
@@ -35,7 +39,18 @@ fn traced(world: &World, arguments: &[&str], log: &str) -> Output {
     strace.args(["-f", "-qq", "-o", log]).args(arguments).arg(hook.get_program()).args(hook.get_args());
     strace.env_clear().current_dir(world.repo()).stdin(Stdio::null());
     strace.envs(hook.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    strace.output().unwrap()
+    let mut running = strace.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while running.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+        // A worker whose store failed stays for the next attempt, and strace with it; `flush` is as good.
+        if start.elapsed() > Duration::from_secs(4)
+            && let Some(worker) = WorkerLock::holder(&world.home())
+        {
+            Command::new("kill").args(["-9", &worker.to_string()]).stderr(Stdio::null()).status().unwrap();
+        }
+    }
+    running.wait_with_output().unwrap()
 }
 
 /// How often the busiest process of a run without faults makes each call.

@@ -2,6 +2,7 @@
 //! fails, and each is recorded once there is room again.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
 mod world;
 
@@ -61,7 +62,6 @@ fn a_full_home_costs_no_commit_and_loses_none() {
     assert_eq!(said.lines().last().unwrap().trim(), "3", "{said}");
     // It could not be delivered, or only in part, and said so.
     assert!(full.contains("full: 5") || full.contains("full: 3"), "{full}");
-    assert!(full.contains("full"), "{full}");
     let errors = std::fs::read_to_string(errors).unwrap();
     assert_eq!(errors, "", "the repository's own Git folder had room");
 }
