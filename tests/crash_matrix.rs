@@ -112,7 +112,7 @@ fn whatever_call_fails_or_is_the_last_nothing_acknowledged_is_lost() {
             unacknowledged += cases - acknowledged.len();
         }
     }
-    assert!(unacknowledged > 10, "the faults did not take place");
+    assert!(unacknowledged >= 4, "the faults did not take place");
     world.ok(&["backfill"]);
     let commits: BTreeSet<String> = world.git(&["rev-list", "HEAD"]).lines().map(str::to_owned).collect();
     let records = world.records();

@@ -49,7 +49,8 @@ fn deliver() -> Result<(), Failure> {
             std::thread::sleep(Duration::from_secs(1));
             continue;
         };
-        work(&session, lock, &mut outbox)?;
+        // The person that was waited for may have changed a setting.
+        work(&Session::of_user()?, lock, &mut outbox)?;
     }
     Ok(())
 }
