@@ -39,7 +39,7 @@ pub(crate) enum OpenError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    #[error("the file system does not support SQLite's write-ahead log (journal mode is {0:?})")]
+    #[error("SQLite's write-ahead log does not work there: {0}")]
     NoWal(String),
     #[error("the file is of version {found}, newer than {known}, the newest that this agent knows")]
     Newer { found: i64, known: i64 },
@@ -74,7 +74,11 @@ pub(crate) fn open(
     opening: Opening,
     schema: &[&str],
 ) -> Result<Connection, OpenError> {
-    let path = durable::private_folder(dir)?.join(name);
+    let dir = durable::private_folder(dir)?;
+    if let Some(network) = network(&dir)? {
+        return Err(OpenError::NoWal(format!("the folder is on a network file system ({network})")));
+    }
+    let path = dir.join(name);
     private_file(&path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -90,7 +94,12 @@ pub(crate) fn open(
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     }
     let known = i64::try_from(schema.len()).unwrap_or(i64::MAX);
-    if user_version(&connection)? != known {
+    let found = user_version(&connection)?;
+    if found > known {
+        // Before anything of it is touched.
+        return Err(OpenError::Newer { found, known });
+    }
+    if found != known {
         prepare(&mut connection, opening.busy_timeout, schema)?;
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -99,6 +108,68 @@ pub(crate) fn open(
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     }
     Ok(connection)
+}
+
+/// The name of the network file system that a folder lies on; `None` for a local one. The write-ahead log's index is
+/// memory that all processes share, and machines do not share memory: SQLite would not notice, and lose rows.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the standard library has no statfs")]
+fn network(dir: &Path) -> io::Result<Option<&'static str>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `path` ends with NUL and `found` has room for what the call writes.
+    if unsafe { libc::statfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has filled the structure.
+    let kind = unsafe { found.assume_init() }.f_type;
+    // The kernel's number has 32 bits; the field's width and sign differ between platforms.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the upper half repeats the sign"
+    )]
+    Ok(network_name(kind as u32))
+}
+
+/// `statfs(2)` and the kernel's `magic.h`.
+#[cfg(target_os = "linux")]
+fn network_name(kind: u32) -> Option<&'static str> {
+    Some(match kind {
+        0x6969 => "nfs",
+        0x517b => "smb",
+        0xff53_4d42 => "cifs",
+        0xfe53_4d42 => "smb2",
+        0x564c => "ncp",
+        0x5346_414f => "afs",
+        0x7375_7245 => "coda",
+        0x00c3_6400 => "ceph",
+        0x0bd0_0bd0 => "lustre",
+        0x4750_4653 => "gpfs",
+        _ => return None,
+    })
+}
+
+/// See above; macOS says it itself.
+#[cfg(target_os = "macos")]
+#[expect(unsafe_code, reason = "the standard library has no statfs")]
+fn network(dir: &Path) -> io::Result<Option<&'static str>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `path` ends with NUL and `found` has room for what the call writes.
+    if unsafe { libc::statfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has filled the structure.
+    let flags = unsafe { found.assume_init() }.f_flags;
+    Ok((flags & libc::MNT_LOCAL.cast_unsigned() == 0).then_some("not local"))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn network(_: &Path) -> io::Result<Option<&'static str>> {
+    Ok(None)
 }
 
 fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -113,7 +184,7 @@ fn prepare(connection: &mut Connection, patience: Duration, schema: &[&str]) -> 
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
     })?;
     if mode != "wal" {
-        return Err(OpenError::NoWal(mode));
+        return Err(OpenError::NoWal(format!("the journal mode stays {mode:?}")));
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -153,4 +224,23 @@ fn with_patience<T>(
 /// Whether the error says that the file's bytes are not those of a sound database.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+    use super::*;
+
+    #[test]
+    fn network_file_systems_are_told_from_local_ones() {
+        assert_eq!(network(&std::env::temp_dir()).unwrap(), None);
+        assert!(network(Path::new("/nowhere/at/all")).is_err());
+        assert_eq!(network_name(0x6969), Some("nfs"));
+        // The kernel's number for cifs has its highest bit set.
+        assert_eq!(network_name(0xff53_4d42), Some("cifs"));
+        for local in [0xef53, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630] {
+            assert_eq!(network_name(local), None, "ext4, tmpfs, btrfs, xfs, overlay");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("capture", &["facts"]),
     ("config", &["destination", "record", "risk", "rules"]),
-    ("deferred", &["durable"]),
+    ("deferred", &["destination", "durable"]),
     ("delivery", &["destination", "judgement", "outbox", "store"]),
     ("destination", &[]),
     ("detach", &["outbox", "delivery"]),
@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("risk", &["facts", "rules"]),
     ("rules", &["facts", "literals"]),
     ("sqlite", &["durable"]),
-    ("store", &["sqlite"]),
+    ("store", &["destination", "sqlite"]),
     ("verify", &["record"]),
 ];
 
@@ -40,7 +40,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio", &["cli", "delivery", "store"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
-    ("libc", &["delivery/lock", "detach", "outbox"]),
+    ("libc", &["delivery/lock", "detach", "outbox", "sqlite"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gitops_agent::capture::{CaptureError, Repo};
-use gitops_agent::config::{ConfigError, Credential, Origin, Settings};
+use gitops_agent::config::{ConfigError, Origin, Settings};
 use gitops_agent::destination::Destination;
 use gitops_agent::record::Privacy;
 use serde_json::{Map, Value, json};
@@ -138,11 +138,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
         rows.push(row("store.container", container.clone(), &place.origin));
     }
     rows.extend([
-        row(
-            "store.credential",
-            credential(settings.credential.value).to_owned(),
-            &settings.credential.origin,
-        ),
+        row("store.credential", settings.credential.value.to_string(), &settings.credential.origin),
         account_key(),
         ("class", class, class_origin),
         ("rules", rules, rules_origin),
@@ -160,16 +156,6 @@ fn account_key() -> Row {
     match environment::variable("COSMOS_KEY") {
         Some(_) => ("account key", "(set)".to_owned(), Origin::Environment("COSMOS_KEY").to_string()),
         None => ("account key", "(not set)".to_owned(), Origin::BuiltIn.to_string()),
-    }
-}
-
-fn credential(credential: Credential) -> &'static str {
-    match credential {
-        Credential::Auto => "auto",
-        Credential::Key => "key",
-        Credential::Workload => "workload",
-        Credential::Managed => "managed",
-        Credential::Cli => "cli",
     }
 }
 

@@ -187,10 +187,11 @@ fn judge(note: &deferred::Note, outbox: &mut Outbox) -> Result<(), Failure> {
     let recorder = session.recorder_of(repository, &rules);
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let now = Timestamp::now();
+    let destination = note.destination.as_ref().unwrap_or(&session.settings.destination.value);
     for commit in &note.commits {
         let id = repo.resolve_one(&commit.id)?;
         let made = recorder.record(&repo, &id, &note.source, commit.supersedes.clone(), now)?;
-        outbox.enqueue(&[hook::entry(&made, &session, &session.settings.destination.value, place)], now)?;
+        outbox.enqueue(&[hook::entry(&made, &session, destination, place)], now)?;
     }
     Ok(outbox.register_repository(place, &recorder.repository().id, now)?)
 }

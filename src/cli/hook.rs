@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::outbox::{NewEntry, Outbox, Urgency, write_spool};
 use gitops_agent::record::Repository;
+use gitops_agent::record::redact::redact;
 use gitops_agent::recorder::{self, Recorded};
 use gitops_agent::{deferred, install, outbox, reconcile};
 use gitops_agent::{delivery, detach};
@@ -251,7 +252,7 @@ fn record(
         note(repo, name, arrived, later.iter().copied(), now)?;
     }
     if let Some(data) = &data {
-        start_worker(data, now);
+        start_worker(data);
     }
     Ok(())
 }
@@ -294,7 +295,7 @@ pub(super) fn entry<'a>(
         body: &made.json,
         urgency: urgency(&made.record.source),
         repository: place,
-        hold: session.settings.hold(),
+        hold: session.settings.hold_at(destination),
     }
 }
 
@@ -377,7 +378,10 @@ fn note<'a>(
     let noted = deferred::Note {
         git_dir: repo.git_dir().to_owned(),
         source: source.to_owned(),
-        branch: arrived.map_or_else(|| repo.branch(), |pushed| pushed.branch.clone()),
+        branch: arrived
+            .map_or_else(|| repo.branch(), |pushed| pushed.branch.clone())
+            .map(|branch| redact(&branch).into_owned()),
+        destination: Session::destination(repo),
         commits: commits
             .into_iter()
             .map(|commit| deferred::Commit { id: commit.id.hex(), supersedes: commit.supersedes.clone() })
@@ -390,8 +394,8 @@ fn note<'a>(
 
 /// Starts the worker, unless one is at work already. Without a worker the record waits for the next hook or
 /// for `flush`.
-fn start_worker(data: &Path, now: Timestamp) {
-    if let (Ok(Some(lock)), Ok(exe)) = (delivery::claim(data, None, now), std::env::current_exe()) {
+fn start_worker(data: &Path) {
+    if let (Ok(Some(lock)), Ok(exe)) = (delivery::claim(data), std::env::current_exe()) {
         let _ = detach::spawn_worker(&exe, &[worker::NAME], lock.into_file());
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::environment;
 use super::failure::{DISK, Failure, USAGE};
 use super::session::Session;
-use super::ui::{self, Ui};
+use super::ui::{self, EscapedLines, Ui};
 
 /// Look into the queue and act on held and refused records.
 #[derive(clap::Args, Debug)]
@@ -162,7 +162,7 @@ pub(super) fn run(args: &OutboxArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
                     count
                 }
                 None => {
-                    let count = outbox.export(&which.selection(), ui.raw())?;
+                    let count = outbox.export(&which.selection(), &mut EscapedLines::new(ui.raw()))?;
                     ui.raw().flush()?;
                     count
                 }

@@ -168,7 +168,8 @@ impl<'a> Printer<'a> {
             Format::Ndjson => self.ui.json(document)?,
             Format::Json => {
                 self.ui.raw().write_all(if self.count == 1 { b"[\n" } else { b",\n" })?;
-                serde_json::to_writer_pretty(self.ui.raw(), document)?;
+                let text = ui::escaped(&serde_json::to_string_pretty(document)?);
+                self.ui.raw().write_all(text.as_bytes())?;
             }
             Format::Csv => {
                 if self.count == 1 {

@@ -9,7 +9,7 @@ use gitops_agent::history;
 use gitops_agent::outbox::{self, Outbox, Selection, State};
 use gitops_agent::reconcile::history_begins;
 use gitops_agent::record::Privacy;
-use gitops_agent::store::Query;
+use gitops_agent::store::{DIFFERING_COPIES, Query};
 use gitops_agent::verify::Expected;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -209,6 +209,9 @@ fn compare(
                 let mut differing = expected.differences(&document);
                 if document["tenantId"] != found.tenant.as_str() {
                     differing.push("tenantId");
+                }
+                if document.get(DIFFERING_COPIES).is_some() {
+                    differing.push("query columns");
                 }
                 if differing.is_empty() {
                     found.recorded += 1;
