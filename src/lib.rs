@@ -23,6 +23,7 @@ pub mod deferred;
 pub mod delivery;
 pub mod destination;
 pub mod detach;
+pub mod disk;
 mod durable;
 pub mod facts;
 pub mod history;

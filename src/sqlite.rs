@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use crate::disk::{self, DiskKind};
 use crate::durable;
 
 /// How a file is opened.
@@ -75,8 +76,9 @@ pub(crate) fn open(
     schema: &[&str],
 ) -> Result<Connection, OpenError> {
     let dir = durable::private_folder(dir)?;
-    if let Some(network) = network(&dir)? {
-        return Err(OpenError::NoWal(format!("the folder is on a network file system ({network})")));
+    let disk = disk::disk(&dir)?;
+    if disk.kind == DiskKind::Network {
+        return Err(OpenError::NoWal(format!("the folder is on a network file system ({})", disk.name)));
     }
     let path = dir.join(name);
     private_file(&path)?;
@@ -108,68 +110,6 @@ pub(crate) fn open(
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     }
     Ok(connection)
-}
-
-/// The name of the network file system that a folder lies on; `None` for a local one. The write-ahead log's index is
-/// memory that all processes share, and machines do not share memory: SQLite would not notice, and lose rows.
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "the standard library has no statfs")]
-fn network(dir: &Path) -> io::Result<Option<&'static str>> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
-    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: `path` ends with NUL and `found` has room for what the call writes.
-    if unsafe { libc::statfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so it has filled the structure.
-    let kind = unsafe { found.assume_init() }.f_type;
-    // The kernel's number has 32 bits; the field's width and sign differ between platforms.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the upper half repeats the sign"
-    )]
-    Ok(network_name(kind as u32))
-}
-
-/// `statfs(2)` and the kernel's `magic.h`.
-#[cfg(target_os = "linux")]
-fn network_name(kind: u32) -> Option<&'static str> {
-    Some(match kind {
-        0x6969 => "nfs",
-        0x517b => "smb",
-        0xff53_4d42 => "cifs",
-        0xfe53_4d42 => "smb2",
-        0x564c => "ncp",
-        0x5346_414f => "afs",
-        0x7375_7245 => "coda",
-        0x00c3_6400 => "ceph",
-        0x0bd0_0bd0 => "lustre",
-        0x4750_4653 => "gpfs",
-        _ => return None,
-    })
-}
-
-/// See above; macOS says it itself.
-#[cfg(target_os = "macos")]
-#[expect(unsafe_code, reason = "the standard library has no statfs")]
-fn network(dir: &Path) -> io::Result<Option<&'static str>> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
-    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: `path` ends with NUL and `found` has room for what the call writes.
-    if unsafe { libc::statfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so it has filled the structure.
-    let flags = unsafe { found.assume_init() }.f_flags;
-    Ok((flags & libc::MNT_LOCAL.cast_unsigned() == 0).then_some("not local"))
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "macos")))]
-fn network(_: &Path) -> io::Result<Option<&'static str>> {
-    Ok(None)
 }
 
 fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -224,23 +164,4 @@ fn with_patience<T>(
 /// Whether the error says that the file's bytes are not those of a sound database.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
-    use super::*;
-
-    #[test]
-    fn network_file_systems_are_told_from_local_ones() {
-        assert_eq!(network(&std::env::temp_dir()).unwrap(), None);
-        assert!(network(Path::new("/nowhere/at/all")).is_err());
-        assert_eq!(network_name(0x6969), Some("nfs"));
-        // The kernel's number for cifs has its highest bit set.
-        assert_eq!(network_name(0xff53_4d42), Some("cifs"));
-        for local in [0xef53, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630] {
-            assert_eq!(network_name(local), None, "ext4, tmpfs, btrfs, xfs, overlay");
-        }
-    }
 }

@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("delivery", &["destination", "judgement", "outbox", "store"]),
     ("destination", &[]),
     ("detach", &["outbox", "delivery"]),
+    ("disk", &[]),
     ("durable", &[]),
     ("facts", &[]),
     ("history", &["capture"]),
@@ -26,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("recorder", &["capture", "config", "facts", "record", "risk", "rules"]),
     ("risk", &["facts", "rules"]),
     ("rules", &["facts", "literals"]),
-    ("sqlite", &["durable"]),
+    ("sqlite", &["disk", "durable"]),
     ("store", &["destination", "sqlite"]),
     ("verify", &["record"]),
 ];
@@ -40,7 +41,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio", &["cli", "delivery", "store"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
-    ("libc", &["delivery/lock", "detach", "outbox", "sqlite"]),
+    ("libc", &["delivery/lock", "detach", "disk", "outbox"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

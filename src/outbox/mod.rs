@@ -48,7 +48,6 @@
 //! which works anywhere.
 
 mod damage;
-mod disk;
 mod enqueue;
 mod entry;
 mod gates;
@@ -69,7 +68,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use damage::Notice;
-pub use disk::{Disk, DiskKind, disk};
 pub use entry::{Enqueued, EntryDetail, EntrySummary, NewEntry, RepositoryRow, Selection, State, Urgency};
 pub use gates::{Circuit, Gate, GateScope};
 pub use queue::{DestinationId, LastError, Outcome, Progress, Settlement, Waiting};

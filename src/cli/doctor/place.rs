@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use gitops_agent::outbox::{self, Disk, DiskKind, Outbox, Stats};
+use gitops_agent::disk::{self, Disk, DiskKind};
+use gitops_agent::outbox::{Outbox, Stats};
 use jiff::Timestamp;
 
 use super::super::session::Session;
@@ -31,7 +32,7 @@ pub(super) fn look(session: &Session, found: &mut Findings) {
             format!("make {} yours and writable (`ls -ld` shows whose it is)", shown(&data)),
         ),
     }
-    match outbox::disk(&data) {
+    match disk::disk(&data) {
         Ok(disk) => the_disk(&disk, found),
         Err(error) => found.warning("outbox-disk", format!("{}: {error}", shown(&data)), MOVE),
     }

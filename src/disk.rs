@@ -1,5 +1,5 @@
 //! What kind of file system a folder lies on. SQLite's write-ahead log needs memory that all processes
-//! share, which no network offers.
+//! share; machines share none, SQLite would not notice, and rows would be lost.
 
 use std::io;
 use std::path::Path;
@@ -53,19 +53,27 @@ pub fn disk(folder: &Path) -> io::Result<Disk> {
 /// By the magic numbers of `statfs(2)` and `linux/magic.h`.
 #[cfg(target_os = "linux")]
 fn kind(found: &libc::statfs) -> (DiskKind, String) {
-    use DiskKind::{Local, Memory, Network, UserSpace};
     // The type's width differs between architectures; the numbers have 32 bits.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "32 bits are meant")]
-    let magic = found.f_type as u32;
+    by_magic(found.f_type as u32)
+}
+
+#[cfg(target_os = "linux")]
+fn by_magic(magic: u32) -> (DiskKind, String) {
+    use DiskKind::{Local, Memory, Network, UserSpace};
     let (kind, name) = match magic {
         0x6969 => (Network, "nfs"),
         0xff53_4d42 => (Network, "cifs"),
         0xfe53_4d42 => (Network, "smb2"),
         0x517b => (Network, "smb"),
-        0x0102_1997 => (Network, "9p"),
+        0x564c => (Network, "ncp"),
         0x00c3_6400 => (Network, "ceph"),
         0x0bd0_0bd0 => (Network, "lustre"),
+        0x4750_4653 => (Network, "gpfs"),
         0x5346_414f => (Network, "afs"),
+        0x7375_7245 => (Network, "coda"),
+        // Containers have it for folders of their host.
+        0x0102_1997 => (UserSpace, "9p"),
         0x6573_5546 => (UserSpace, "fuse"),
         0x0102_1994 => (Memory, "tmpfs"),
         0x8584_58f6 => (Memory, "ramfs"),
@@ -116,5 +124,17 @@ mod tests {
             assert_eq!(disk(shared).unwrap().kind, DiskKind::Memory);
         }
         assert_ne!(disk(Path::new("/proc")).unwrap().kind, DiskKind::Memory);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn network_file_systems_are_told_from_local_ones() {
+        // The number of cifs has its highest bit set.
+        for network in [0x6969, 0xff53_4d42] {
+            assert_eq!(by_magic(network).0, DiskKind::Network);
+        }
+        for local in [0xef53, 0x9123_683e, 0x5846_5342, 0x794c_7630] {
+            assert_eq!(by_magic(local).0, DiskKind::Local);
+        }
     }
 }
