@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::destination::Destination;
 use crate::durable;
 
 /// How the files' names end.
@@ -24,8 +25,12 @@ pub struct Note {
     pub git_dir: PathBuf,
     /// The hook that announced them.
     pub source: String,
-    /// The branch at that time.
+    /// The branch at that time, redacted.
     pub branch: Option<String>,
+    /// Where the records go, if that could be known although the settings did not load; notes of earlier
+    /// agents do not say.
+    #[serde(default)]
+    pub destination: Option<Destination>,
     /// The commits.
     pub commits: Vec<Commit>,
     /// When.

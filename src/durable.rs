@@ -32,6 +32,14 @@ pub(crate) fn private_folder(dir: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(dir)
 }
 
+/// The same for a folder inside one of ours, which must not be a link: nobody but us has a reason to make one.
+pub(crate) fn own_folder(dir: &Path) -> io::Result<PathBuf> {
+    if fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink()) {
+        return Err(io::Error::other(format!("{} is a symbolic link, which is not followed", dir.display())));
+    }
+    private_folder(dir)
+}
+
 /// Makes what was created, renamed or removed in `dir` survive a power cut.
 pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
@@ -41,7 +49,7 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
 /// names sort by age, and ends with `suffix`.
 pub(crate) fn write(dir: &Path, suffix: &str, now: Timestamp, parts: &[&[u8]]) -> io::Result<()> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let dir = private_folder(dir)?;
+    let dir = own_folder(dir)?;
     // Process and number make the name this writer's own.
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("{:020}-{}-{number}", now.as_microsecond(), std::process::id());

@@ -1,6 +1,7 @@
-//! Many commits at once: a few threads, each with its own handle on the repository, take runs of
-//! neighbouring commits (neighbours share trees and blobs, which libgit2 then has in its cache) and hand
-//! their results to one consumer.
+//! Many commits at once: a few threads, each with its own handle on the repository, take stretches of
+//! neighbouring commits (neighbours share trees and blobs, which are then in the handle's caches) and hand
+//! their results to one consumer. Stretches are long at first and short towards the end, so that all
+//! threads end together.
 //!
 //! Memory is bounded: at most `WAITING` runs of `RUN` results wait for the consumer, whatever the
 //! length of the history.
@@ -10,10 +11,12 @@ use std::sync::mpsc::sync_channel;
 
 use crate::capture::{CaptureError, CommitId, Repo};
 
-/// Neighbouring commits that one thread takes at a time.
+/// Results that one thread hands over at a time.
 const RUN: usize = 32;
-/// Runs that may wait for the consumer.
-const WAITING: usize = 4;
+/// Stretches that every thread would take if all were as long as the next.
+const SHARES: usize = 4;
+/// Runs that may wait for the consumer, so that it may sync without the threads' having to wait.
+const WAITING: usize = 16;
 
 /// Calls `work` for every commit on `jobs` threads and `sink` with each result on the calling thread, in
 /// no particular order. `sink` ends the walk early by returning `false`.
@@ -45,11 +48,19 @@ pub fn each<T: Send>(
                     }
                 };
                 while !stop.load(Ordering::Relaxed) {
-                    let from = next.fetch_add(RUN, Ordering::Relaxed);
-                    let Some(rest) = commits.get(from..).filter(|rest| !rest.is_empty()) else { return };
-                    let results = rest.iter().take(RUN).map(|id| work(&repo, id)).collect();
-                    if sender.send(Ok(results)).is_err() {
-                        return;
+                    let stretch = |from: usize| {
+                        let left = commits.len() - from;
+                        from + (left / (threads * SHARES)).max(RUN).min(left)
+                    };
+                    let taken = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |from| {
+                        (from < commits.len()).then(|| stretch(from))
+                    });
+                    let Ok(from) = taken else { return };
+                    for run in commits[from..stretch(from)].chunks(RUN) {
+                        let results = run.iter().map(|id| work(&repo, id)).collect();
+                        if stop.load(Ordering::Relaxed) || sender.send(Ok(results)).is_err() {
+                            return;
+                        }
                     }
                 }
             });

@@ -74,8 +74,9 @@ impl Inferred {
     /// The class that a commit's tree speaks for, with reasons; none where nothing speaks.
     #[must_use]
     pub fn class(&self, repo: &Repo, id: &CommitId) -> Option<Inference> {
-        let mut state = self.open(repo);
+        // Read before the lock is taken: the threads of a backfill share it.
         let face = repo.face(id).ok()?;
+        let mut state = self.open(repo);
         if state.now.face != face.id {
             let known = state.faces.get(&face.id).cloned();
             state.now.seen = known.unwrap_or_else(|| {

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use crate::disk::{self, DiskKind};
 use crate::durable;
 
 /// How a file is opened.
@@ -39,7 +40,7 @@ pub(crate) enum OpenError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    #[error("the file system does not support SQLite's write-ahead log (journal mode is {0:?})")]
+    #[error("SQLite's write-ahead log does not work there: {0}")]
     NoWal(String),
     #[error("the file is of version {found}, newer than {known}, the newest that this agent knows")]
     Newer { found: i64, known: i64 },
@@ -74,7 +75,12 @@ pub(crate) fn open(
     opening: Opening,
     schema: &[&str],
 ) -> Result<Connection, OpenError> {
-    let path = durable::private_folder(dir)?.join(name);
+    let dir = durable::private_folder(dir)?;
+    let disk = disk::disk(&dir)?;
+    if disk.kind == DiskKind::Network {
+        return Err(OpenError::NoWal(format!("the folder is on a network file system ({})", disk.name)));
+    }
+    let path = dir.join(name);
     private_file(&path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -82,12 +88,20 @@ pub(crate) fn open(
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let mut connection = Connection::open_with_flags(&path, flags)?;
     connection.busy_timeout(opening.busy_timeout)?;
+    // Without it a kept statement is prepared anew whenever a value that the planner looked at changes:
+    // for each row, here.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if !opening.checkpoints {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     }
     let known = i64::try_from(schema.len()).unwrap_or(i64::MAX);
-    if user_version(&connection)? != known {
+    let found = user_version(&connection)?;
+    if found > known {
+        // Before anything of it is touched.
+        return Err(OpenError::Newer { found, known });
+    }
+    if found != known {
         prepare(&mut connection, opening.busy_timeout, schema)?;
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -110,7 +124,7 @@ fn prepare(connection: &mut Connection, patience: Duration, schema: &[&str]) -> 
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
     })?;
     if mode != "wal" {
-        return Err(OpenError::NoWal(mode));
+        return Err(OpenError::NoWal(format!("the journal mode stays {mode:?}")));
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -16,7 +16,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::{Value, json};
 
-use crate::record::{Identity, Record, digest, redact};
+use crate::record::{Identity, Record, canonical, digest, redact};
 
 /// Fields that follow from the commit's header alone.
 const HEADER: &[&str] = &[
@@ -194,6 +194,6 @@ fn kinds(document: &Value) -> Value {
 fn hash_of(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     // A store may hand a whole number back as 1 or as 1.0, which the canonical form makes one.
-    serde_json_canonicalizer::to_vec(value).unwrap_or_default().hash(&mut hasher);
+    canonical(value).unwrap_or_default().hash(&mut hasher);
     hasher.finish()
 }

@@ -209,3 +209,62 @@ fn many_commits_at_once_in_many_worktrees_are_all_recorded() {
     world.ok(&["flush"]);
     assert_eq!(world.records().len(), 40);
 }
+
+#[test]
+fn a_rebase_of_a_hundred_commits_is_recorded_whole() {
+    let world = World::new();
+    world.commit("a.txt", "one\n", "One");
+    world.git(&["checkout", "-q", "-b", "side"]);
+    for number in 0..100 {
+        world.git(&["commit", "-q", "--allow-empty", "-m", &format!("Number {number}")]);
+    }
+    let old: Vec<String> = world.git(&["rev-list", "main..side"]).lines().map(str::to_owned).collect();
+    world.git(&["checkout", "-q", "main"]);
+    world.commit("b.txt", "two\n", "Two");
+    world.git(&["checkout", "-q", "side"]);
+    world.ok(&["install"]);
+    let output = world.git_command(&["rebase", "-q", "main"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    world.ok(&["flush"]);
+    let new = world.git(&["rev-list", "main..side"]);
+    let records = world.records();
+    assert_eq!((new.lines().count(), records.len()), (100, 100));
+    for (new, old) in new.lines().zip(&old) {
+        let record = records.iter().find(|record| record["id"] == new).unwrap();
+        assert_eq!(record["supersedes"], serde_json::json!([old]));
+        assert_eq!(record["repository"]["branch"], "side");
+    }
+}
+
+/// The middle of eleven commits that a caller waits for until every descriptor of theirs is closed.
+fn waited_for(world: &World, script: &str) -> Duration {
+    let mut times: Vec<Duration> = (0..11)
+        .map(|_| {
+            let start = Instant::now();
+            let output = world.shell(script).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[5]
+}
+
+#[test]
+fn callers_that_read_the_output_do_not_wait_for_a_store_that_hangs() {
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", hanging.local_addr().unwrap());
+    let world = World::with_cosmos(&endpoint, "clinic-a");
+    let piped = "git commit --allow-empty -m piped 2>&1 | cat > /dev/null";
+    let captured = "text=$(git commit --allow-empty -m captured 2>&1); test -n \"$text\"";
+    let plain = (waited_for(&world, piped), waited_for(&world, captured));
+    world.ok(&["install"]);
+    let hooked = (waited_for(&world, piped), waited_for(&world, captured));
+    // The hook of an unoptimised build starts in the time of a few commits; the store's answer would take
+    // thousands.
+    assert!(hooked.0 < plain.0 * 20, "piped: {hooked:?} with the hook, {plain:?} without");
+    assert!(hooked.1 < plain.1 * 20, "captured: {hooked:?} with the hook, {plain:?} without");
+    let status = world.json(&["status", "--json"]);
+    assert_eq!(status["outbox"]["pending"], 22, "{status}");
+    drop(hanging);
+}

@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("capture", &["facts"]),
     ("config", &["destination", "record", "risk", "rules"]),
-    ("deferred", &["durable"]),
+    ("deferred", &["destination", "durable"]),
     ("delivery", &["destination", "judgement", "outbox", "store"]),
     ("destination", &[]),
     ("detach", &["outbox", "delivery"]),
+    ("disk", &[]),
     ("durable", &[]),
     ("facts", &[]),
     ("history", &["capture"]),
@@ -23,11 +24,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("outbox", &["destination", "durable", "judgement", "sqlite"]),
     ("literals", &[]),
     ("record", &["facts", "literals", "risk", "rules"]),
+    ("reconcile", &["capture", "outbox"]),
     ("recorder", &["capture", "config", "facts", "inferred", "record", "risk", "rules"]),
     ("risk", &["facts", "rules"]),
     ("rules", &["facts", "literals"]),
-    ("sqlite", &["durable"]),
-    ("store", &["sqlite"]),
+    ("sqlite", &["disk", "durable"]),
+    ("store", &["destination", "sqlite"]),
     ("verify", &["record"]),
 ];
 
@@ -40,7 +42,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio", &["cli", "delivery", "store"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
-    ("libc", &["delivery/lock", "detach", "outbox"]),
+    ("libc", &["delivery/lock", "detach", "disk", "outbox"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

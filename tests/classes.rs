@@ -34,7 +34,8 @@ fn the_hook_infers_and_backfill_elsewhere_agrees() {
         serde_json::from_slice(&std::fs::read(world.repo().join(".git/gitops-agent/class.json")).unwrap())
             .unwrap();
     assert_eq!(kept["seen"]["class"], "device");
-    assert!(world.ok(&["install"]).contains("class device (inferred: "));
+    let notes = String::from_utf8(world.output(&["install"]).stderr).unwrap();
+    assert!(notes.contains("seems to be device ("), "{notes}");
 
     let explained = world.ok(&["explain", "HEAD"]);
     assert!(explained.contains("class device (inferred from "), "{explained}");

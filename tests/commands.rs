@@ -26,7 +26,10 @@ fn wrong_usage_settings_and_repositories_end_with_2_and_say_what_to_do() {
         (&["rules", "check", "--rules", nowhere], "pack.toml"),
         (&["backfill", "--since", "last week"], "2026-07-01"),
         (&["frobnicate"], "frobnicate"),
-        (&["outbox", "discard", "1234"], "--yes"),
+        (&["outbox", "discard", "1234"], "1234"),
+        (&["outbox", "retry", "1234"], "1234"),
+        (&["query", "--since", "2026-07-02", "--until", "2026-07-01"], "later than"),
+        (&["backfill", "--since", "2026-07-02", "--until", "2026-07-01"], "later than"),
     ];
     for (words, expected) in cases {
         let (code, message) = world.fails(words);
@@ -70,12 +73,72 @@ fn a_bad_setting_names_value_origin_and_remedy() {
 }
 
 #[test]
+fn config_show_marks_wrong_settings_and_shows_the_others() {
+    let mut world = World::new();
+    std::fs::write(world.home().join("config.toml"), "retention_days = 0\nclass = 'ehr'\n").unwrap();
+    world.set("GITOPS_AGENT_TENANT", "a/b");
+    let output = world.output(&["config", "show", "--origin"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("class = ehr"), "{text}");
+    assert!(text.contains("tenant = a/b  # WRONG, environment (GITOPS_AGENT_TENANT): must be"), "{text}");
+    assert!(text.contains("retention_days = 0  # WRONG, "), "{text}");
+    assert_eq!(text.matches("tenant").count(), 1, "{text}");
+    let output = world.output(&["config", "show", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["tenant"]["value"], "a/b");
+    assert!(json["tenant"]["problem"].as_str().unwrap().contains("1 to 64"));
+    assert_eq!(json["class"]["value"], "ehr");
+}
+
+#[test]
+fn what_is_settled_cannot_be_discarded_and_says_so_first() {
+    let world = World::new();
+    let id = world.commit("a.txt", "one\n", "One");
+    let said = world.ok(&["backfill"]);
+    assert!(said.starts_with("1 commit: "), "{said}");
+    let (code, message) = world.fails(&["outbox", "discard", &id]);
+    assert_eq!(code, 2);
+    assert!(!message.contains("--yes") && message.contains(&id), "{message}");
+    world.git(&["commit", "-q", "--allow-empty", "-m", "Two"]);
+    let id = world.git(&["rev-parse", "HEAD"]);
+    world.ok(&["backfill", "--no-flush"]);
+    assert!(world.fails(&["outbox", "discard", &id]).1.contains("--yes"));
+}
+
+#[test]
+fn each_command_has_its_own_examples() {
+    let world = World::bare();
+    let help = world.ok(&["uninstall", "--help"]);
+    assert!(
+        help.contains("gitops-agent uninstall --global") && !help.contains("gitops-agent install "),
+        "{help}"
+    );
+    assert!(world.ok(&["install", "--help"]).contains("gitops-agent install --dry-run"));
+}
+
+#[test]
+fn store_check_names_the_tenant() {
+    let mut world = World::new();
+    let check = world.json(&["store", "check", "--json"]);
+    let row = check.as_array().unwrap().iter().find(|row| row["name"] == "tenant").unwrap().clone();
+    assert_eq!((&row["ok"], row["detail"].as_str().unwrap()), (&true.into(), "local (built-in)"));
+    world.set("COSMOS_ENDPOINT", "http://127.0.0.1:9");
+    world.set("COSMOS_KEY", EMULATOR_KEY);
+    let output = world.output(&["store", "check", "--json"]);
+    let check: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let row = check.as_array().unwrap().iter().find(|row| row["name"] == "tenant").unwrap().clone();
+    assert_eq!(row["ok"], false);
+}
+
+#[test]
 fn config_show_tells_origins_and_never_the_key() {
     let mut world = World::with_cosmos("http://127.0.0.1:9", "clinic-a");
     world.git(&["config", "gitops-agent.class", "device"]);
     let text = world.ok(&["config", "show", "--origin"]);
     assert!(text.contains("tenant = clinic-a  # environment (GITOPS_AGENT_TENANT)"), "{text}");
-    assert!(text.contains("class = device  # git config"), "{text}");
+    assert!(text.contains("class = device  # git config (local)\n"), "{text}");
     assert!(text.contains("retention_days = 2557  # built-in"), "{text}");
     assert!(!text.contains(EMULATOR_KEY), "{text}");
     // Not even where it is wrong.
@@ -163,6 +226,7 @@ fn help_has_every_command_of_the_contract() {
         "rules",
         "verify",
         "store",
+        "doctor",
         "config",
         "completions",
         "man",

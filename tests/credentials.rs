@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex};
 
 use emulator::Emulator;
 use futures::future::join_all;
-use gitops_agent::store::cosmos::{CosmosConfig, CosmosStore, CredentialChoice, CredentialEnvironment};
+use gitops_agent::destination::Credential;
+use gitops_agent::store::cosmos::{CosmosConfig, CosmosStore, CredentialEnvironment};
 use gitops_agent::store::{Key, Store as _};
 use serde_json::{Value, json};
 
@@ -34,7 +35,7 @@ async fn child() {
         endpoint: variable("TEST_ENDPOINT").unwrap(),
         database: "gitops".to_owned(),
         container: variable("TEST_CONTAINER").unwrap(),
-        credential: CredentialChoice::Auto,
+        credential: Credential::Auto,
         environment: CredentialEnvironment::from_lookup(variable),
         default_ttl: 220_924_800,
     })

@@ -330,3 +330,44 @@ fn a_program_under_another_name_gets_the_script() {
     assert!(path.symlink_metadata().unwrap().is_file());
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o111, 0o111);
 }
+
+#[test]
+fn worktrees_of_a_bare_repository_share_its_hooks() {
+    let world = any_world();
+    let source = world.repository("source");
+    let bare = world.path("project/.bare");
+    fs::create_dir(world.path("project")).unwrap();
+    world.git(&source, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+    let work = world.path("project/main");
+    world.git(&bare, &["worktree", "add", "-q", work.to_str().unwrap(), "main"]);
+    let before = snapshot(&world.path("project"));
+    install(&world, &work);
+    assert_eq!((state(&world, &work), state(&world, &bare)), (HookState::Active, HookState::Active));
+    assert!(bare.join("hooks/post-receive").symlink_metadata().unwrap().is_symlink());
+    assert_eq!(world.round(&work).agent, world.expected_agent_calls(&work));
+    uninstall(&world, &bare);
+    assert_eq!(snapshot(&world.path("project")), before);
+}
+
+#[test]
+fn what_another_manager_renamed_goes_and_the_hook_before_ours_takes_its_name() {
+    // lefthook renames what it finds to NAME.old; ours had a foreign hook to call.
+    let world = any_world();
+    let work = world.repository("r");
+    let hooks = work.join(".git/hooks");
+    world.script(&hooks.join("post-commit"), "#!/bin/sh\n# the first\n");
+    install(&world, &work);
+    fs::rename(hooks.join("post-commit"), hooks.join("post-commit.old")).unwrap();
+    world.script(&hooks.join("post-commit"), "#!/bin/sh\n# a manager's\n");
+    let without_us = |work: &Path| {
+        uninstall(&world, work);
+        assert_eq!(fs::read_to_string(hooks.join("post-commit")).unwrap(), "#!/bin/sh\n# a manager's\n");
+        assert_eq!(fs::read_to_string(hooks.join("post-commit.old")).unwrap(), "#!/bin/sh\n# the first\n");
+        assert!(!work.join(".git/hooks.before-gitops-agent").exists());
+    };
+    install(&world, &work);
+    assert_eq!(state(&world, &work), HookState::Active);
+    without_us(&work);
+    install(&world, &work);
+    without_us(&work);
+}

@@ -1,5 +1,5 @@
 //! Covering all repositories of a user, with real Git: a folder that hands every hook on, and hooks
-//! named in the configuration, whose firing is Git 2.54's and cannot be tried with an older one.
+//! named in the configuration, which Git 2.54 and later runs (really, where PATH has one).
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -86,8 +86,10 @@ fn global_hooks_hand_every_call_on() {
             assert_eq!(with.codes, alone.codes, "{}", kind.name);
             assert_eq!(with.agent, world.expected_agent_calls(&work), "{}", kind.name);
             uninstall_global(&world, &git);
-            fs::remove_dir(world.home().join("data/gitops-agent")).unwrap();
-            fs::remove_dir(world.home().join("data")).unwrap();
+            // From Git 2.54 on there is no folder of ours.
+            if fs::remove_dir(world.home().join("data/gitops-agent")).is_ok() {
+                fs::remove_dir(world.home().join("data")).unwrap();
+            }
             assert_eq!(snapshot(world.root()), before, "{}", kind.name);
         }
     }
@@ -251,5 +253,48 @@ fn a_configuration_file_that_was_not_there_is_gone_again() {
         assert!(world.home().join(".gitconfig").exists());
         uninstall_global(&world, &git);
         assert!(!world.home().join(".gitconfig").exists());
+    }
+}
+
+#[test]
+fn configured_hooks_that_are_off_or_whose_program_is_gone_are_not_in_force() {
+    let world = any_world();
+    let work = world.repository("r");
+    let git = git_of_2_54(&world, &work);
+    install_global(&world, &git);
+    let report = hook_report(&git).unwrap();
+    assert_eq!((report.state, report.configured.len()), (HookState::Active, 5));
+    assert_eq!(report.programs, [world.agent()]);
+    for key in ["hook.post-merge.enabled", "hook.gitops-agent-post-merge.enabled"] {
+        world.git(&work, &["config", key, "false"]);
+        let report = hook_report(&git).unwrap();
+        assert_eq!((report.state, &report.missing[..]), (HookState::Missing, &["post-merge"][..]), "{key}");
+        assert!(report.reason.unwrap().contains(&format!("git config --unset {key}")));
+        world.git(&work, &["config", "--unset", key]);
+    }
+    fs::remove_file(world.agent()).unwrap();
+    let report = hook_report(&git).unwrap();
+    assert_eq!((report.state, report.missing.len()), (HookState::Missing, 5));
+    assert!(report.reason.unwrap().contains("bin/gitops-agent, which is not there"));
+}
+
+#[test]
+fn a_bare_repository_gets_post_receive_although_all_are_covered() {
+    let world = any_world();
+    let work = world.repository("r");
+    let server = world.path("server.git");
+    world.git(&work, &["clone", "-q", "--bare", ".", server.to_str().unwrap()]);
+    let before = snapshot(&server);
+    for git in [world.asked_in(&server), git_of_2_54(&world, &server)] {
+        install_global(&world, &git);
+        let report = hook_report(&git).unwrap();
+        assert_eq!((report.state, &report.missing[..]), (HookState::Missing, &["post-receive"][..]));
+        let install = || plan_install(&git, &Target::Repository, &world.agent()).unwrap();
+        apply(&install(), &git).unwrap();
+        assert_eq!(install().steps, []);
+        assert_eq!(hook_report(&git).unwrap().state, HookState::Active);
+        apply(&plan_uninstall(&git, &Target::Repository).unwrap(), &git).unwrap();
+        assert_eq!(snapshot(&server), before);
+        uninstall_global(&world, &git);
     }
 }

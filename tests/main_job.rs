@@ -160,8 +160,16 @@ fn verify_names_what_is_missing_altered_and_queued() {
     let output = world.output(&["verify", "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(found["altered"][&id], serde_json::json!(["riskScore", "digest"]));
+    assert_eq!(found["altered"][&id], serde_json::json!(["riskScore", "digest", "query columns"]));
     assert_eq!(found["missing"], serde_json::json!([other]));
+    // The other way round: the document stays and queries no longer find it.
+    let hidden = world.git(&["rev-parse", "HEAD~1"]);
+    let connection = rusqlite::Connection::open(&store).unwrap();
+    let hide = "UPDATE documents SET risk = 0, compliance = '[]' WHERE id = ?1";
+    assert_eq!(connection.execute(hide, [&hidden]).unwrap(), 1);
+    drop(connection);
+    let found: Value = serde_json::from_slice(&world.output(&["verify", "--json"]).stdout).unwrap();
+    assert_eq!(found["altered"][&hidden], serde_json::json!(["query columns"]));
     // Pretending that somebody else judged it does not help; and what was deleted can be recorded again.
     let connection = rusqlite::Connection::open(&store).unwrap();
     let forged = "UPDATE documents SET body = json_set(body, '$.agentVersion', '0.0.9') WHERE id = ?1";
@@ -170,7 +178,7 @@ fn verify_names_what_is_missing_altered_and_queued() {
     world.ok(&["backfill", "--missing"]);
     let output = world.output(&["verify", "--json"]);
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(found["altered"][&id], serde_json::json!(["digest"]));
+    assert_eq!(found["altered"][&id], serde_json::json!(["digest", "query columns"]));
     assert_eq!(found["missing"], serde_json::json!([]));
 }
 

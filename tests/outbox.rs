@@ -401,13 +401,141 @@ fn damage_in_the_middle_is_met_and_then_set_aside() {
     assert_eq!(outbox.stats(NOW).unwrap().pending, 0);
 }
 
+/// Writes over whole pages of the outbox, counted from 1, all in the database and none in the log.
+fn damage(dir: &Path, pages: impl IntoIterator<Item = usize>) {
+    let path = dir.join("outbox.db");
+    let mut bytes = fs::read(&path).unwrap();
+    for page in pages {
+        bytes[(page - 1) * 4096..page * 4096].fill(0x55);
+    }
+    fs::write(&path, &bytes).unwrap();
+}
+
+/// 300 commits, of which the first is delivered, the second discarded and the third refused.
+fn filled(dir: &Path) -> Vec<Sample> {
+    let mut outbox = Outbox::open(dir).unwrap();
+    let samples: Vec<Sample> = (0..300).map(|n| Sample::new(&id(n), "1.0.0")).collect();
+    outbox.enqueue(&samples.iter().map(Sample::entry).collect::<Vec<_>>(), NOW).unwrap();
+    let (destination, _) = outbox.destinations().unwrap().remove(0);
+    let due = outbox.due(destination, NOW, 3).unwrap();
+    let refused = Outcome::Refused { kind: "too-large".to_owned(), message: "too large".to_owned() };
+    let settlements = [(0, Outcome::Delivered), (2, refused)]
+        .map(|(n, outcome)| Settlement { entry: due[n].entry, revision: due[n].revision, outcome })
+        .to_vec();
+    outbox.settle(destination, &Progress { settlements, ..Progress::default() }, NOW).unwrap();
+    outbox.discard(&id(1), "ada", "a test", NOW).unwrap();
+    outbox.tidy().unwrap();
+    samples
+}
+
+#[test]
+fn what_reads_of_a_damaged_outbox_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let samples = filled(dir.path());
+    let pages = fs::read(dir.path().join("outbox.db")).unwrap().len() / 4096;
+    assert!(pages > 50, "{pages}");
+    damage(dir.path(), (30..pages).step_by(9));
+    let mut outbox = Outbox::open(dir.path()).unwrap();
+    let notice = outbox.notice().cloned().or_else(|| {
+        // Where the damage is in records only, the first to read one meets it.
+        assert!(
+            outbox.list(&Selection::All, 1000).is_err()
+                || outbox.export(&Selection::All, &mut std::io::sink()).is_err()
+        );
+        fs::File::create(dir.path().join("outbox.suspect")).unwrap();
+        outbox = Outbox::open(dir.path()).unwrap();
+        outbox.notice().cloned()
+    });
+    let recovered = notice.unwrap().recovered;
+    assert!((150..300).contains(&recovered), "{recovered} of 300");
+    let rows = outbox.list(&Selection::All, 1000).unwrap();
+    assert_eq!(rows.len(), recovered);
+    for row in rows.iter().filter(|row| row.bytes.is_some()) {
+        let kept = only(&outbox, &row.id).record.unwrap();
+        let sample = samples.iter().find(|sample| sample.id == row.id).unwrap();
+        assert_eq!(kept, serde_json::from_slice::<Value>(&sample.body).unwrap());
+    }
+    // They are whole entries: queueing again brings back what is lost, and nothing twice.
+    let again = outbox.enqueue(&samples.iter().map(Sample::entry).collect::<Vec<_>>(), NOW).unwrap();
+    assert_eq!((again.added, again.already), (300 - recovered, recovered));
+    assert!(deliver_all(&mut outbox) >= 290);
+    assert!(Outbox::open(dir.path()).unwrap().notice().is_none());
+}
+
+#[test]
+fn an_outbox_without_its_first_page_is_taken_over_with_every_state() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    damage(dir.path(), [1]);
+    let outbox = Outbox::open(dir.path()).unwrap();
+    assert_eq!(outbox.notice().unwrap().recovered, 300);
+    let states = [0, 1, 2, 3].map(|n| only(&outbox, &id(n)).summary.state);
+    assert_eq!(states, [State::Delivered, State::Discarded, State::Refused, State::Pending]);
+    assert_eq!(only(&outbox, &id(1)).summary.settled_by.as_deref(), Some("ada"));
+    let judged = outbox.known("t", &Destination::Local, Some("agent 1.0.0 rules r")).unwrap();
+    assert_eq!(judged.len(), 300, "nothing is judged again");
+    assert_eq!(outbox.repositories().unwrap()[0].recorded, 300);
+}
+
+#[test]
+fn a_lost_table_of_judgements_costs_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let samples = filled(dir.path());
+    let connection = rusqlite::Connection::open(dir.path().join("outbox.db")).unwrap();
+    let root = |table: &str| -> usize {
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+        connection.query_row(sql, [table], |row| row.get::<_, i64>(0)).unwrap().try_into().unwrap()
+    };
+    let pages = ["judgements", "sources", "repositories"].map(root);
+    drop(connection);
+    damage(dir.path(), pages);
+    fs::File::create(dir.path().join("outbox.suspect")).unwrap();
+    let mut outbox = Outbox::open(dir.path()).unwrap();
+    assert_eq!(outbox.notice().unwrap().recovered, 300);
+    assert!(outbox.known("t", &Destination::Local, Some("agent 1.0.0 rules r")).unwrap().len() <= 1);
+    let later = Sample::new(&samples[9].id, "1.0.1");
+    assert_eq!(outbox.enqueue(&[later.entry()], NOW).unwrap().replaced, 1, "the order still holds");
+    assert_eq!(deliver_all(&mut outbox), 297);
+}
+
+#[test]
+fn an_interrupted_rescue_is_finished_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    damage(dir.path(), [1]);
+    // Killed after the rename, before the new outbox was made.
+    let name = "outbox.db.damaged-20260101T000000";
+    fs::write(dir.path().join("outbox.suspect"), name).unwrap();
+    for suffix in ["-wal", "-shm", ""] {
+        let (from, to) = (format!("outbox.db{suffix}"), format!("{name}{suffix}"));
+        let _ = fs::rename(dir.path().join(from), dir.path().join(to));
+    }
+    let mut hook = Outbox::open_for_hook(dir.path()).unwrap();
+    hook.enqueue(&[Sample::new(&id(5), "1.0.1").entry(), Sample::new(&id(777), "1.0.0").entry()], NOW)
+        .unwrap();
+    let outbox = Outbox::open(dir.path()).unwrap();
+    assert_eq!(outbox.notice().unwrap().recovered, 299, "what is there already stays");
+    assert_eq!(outbox.list(&Selection::All, 1000).unwrap().len(), 301);
+    assert!(!dir.path().join("outbox.suspect").exists() && !dir.path().join("outbox.salvage").exists());
+    assert!(Outbox::open(dir.path()).unwrap().notice().is_none());
+}
+
 #[test]
 fn a_newer_outbox_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(Outbox::open(dir.path()).unwrap());
-    let connection = rusqlite::Connection::open(dir.path().join("outbox.db")).unwrap();
+    let path = dir.path().join("outbox.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(Outbox::open(dir.path()), Err(OutboxError::Newer { found: 99, .. })));
+    // A newer agent may have chosen another journal; not even that is changed back.
+    connection.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())).unwrap();
+    drop(connection);
+    let before = fs::read(&path).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(Outbox::open(dir.path()), Err(OutboxError::Newer { found: 99, .. })));
+        assert!(matches!(Outbox::open_for_hook(dir.path()), Err(OutboxError::Newer { found: 99, .. })));
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
 }
 
 #[test]
@@ -505,4 +633,43 @@ fn space_of_delivered_records_goes_back_to_the_disk() {
     outbox.tidy().unwrap();
     let empty = outbox.stats(NOW).unwrap().bytes;
     assert!(full > 4_000_000 && empty < 2_000_000, "{full} {empty}");
+}
+
+/// Every version that an agent has left on a disk, the newest too: a fixture is written when a version is.
+#[test]
+fn outboxes_of_every_version_are_moved_forward_with_all_they_have() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let fresh = tempfile::tempdir().unwrap();
+    drop(Outbox::open(fresh.path()).unwrap());
+    let version = |dir: &Path| -> i64 {
+        let connection = rusqlite::Connection::open(dir.join("outbox.db")).unwrap();
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    };
+    let newest = version(fresh.path());
+    for old in 1..=(newest - 1).max(1) {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = rusqlite::Connection::open(dir.path().join("outbox.db")).unwrap();
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        let sql = fs::read_to_string(fixtures.join(format!("outbox-{old}.sql"))).unwrap();
+        connection.execute_batch(&sql).unwrap();
+        drop(connection);
+        assert_eq!(version(dir.path()), old);
+        // Many at once: one moves it forward, the others find it done.
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| drop(Outbox::open(dir.path()).unwrap()));
+            }
+        });
+        assert_eq!(version(dir.path()), newest);
+        let mut outbox = Outbox::open(dir.path()).unwrap();
+        let states = [1, 2, 3, 4, 5].map(|n| only(&outbox, &id(n)).summary.state);
+        let expected = [State::Held, State::Held, State::Refused, State::Delivered, State::Discarded];
+        assert_eq!(states, expected, "version {old}; the first stands before a gate");
+        assert_eq!(only(&outbox, &id(5)).summary.settled_by.as_deref(), Some("ada"));
+        assert_eq!(outbox.stats(NOW).unwrap().request_units, 12.5);
+        let again = Sample::new(&id(4), "1.0.0");
+        assert_eq!(outbox.enqueue(&[again.entry()], NOW).unwrap().already, 1, "delivered is delivered");
+        let later = Sample::new(&id(4), "1.0.1");
+        assert_eq!(outbox.enqueue(&[later.entry()], NOW).unwrap().replaced, 1);
+    }
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use gitops_agent::delivery::{WorkerLock, claim};
 use gitops_agent::detach;
-use jiff::Timestamp;
 
 fn child(name: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -37,7 +36,7 @@ fn child_worker() {
 #[test]
 #[ignore = "the child of `a_worker_keeps_the_lock_and_nobody_waiting`"]
 fn child_hook() {
-    let lock = claim(&child_dir(), None, Timestamp::now()).unwrap().unwrap();
+    let lock = claim(&child_dir()).unwrap().unwrap();
     let exe = std::env::current_exe().unwrap();
     detach::spawn_worker(&exe, &["--exact", "child_worker", "--ignored"], lock.into_file()).unwrap();
 }

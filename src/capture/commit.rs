@@ -58,6 +58,12 @@ pub(super) fn commit_time(raw: &[u8]) -> i64 {
         .unwrap_or(0)
 }
 
+/// The parents' ids in hex alone, in order.
+pub(super) fn parents(raw: &[u8]) -> impl Iterator<Item = &str> {
+    let parents = split(raw).0.filter(|(name, _)| *name == b"parent");
+    parents.filter_map(|(_, value)| std::str::from_utf8(value).ok())
+}
+
 /// The header's (name, first line of the value) pairs and the message.
 fn split(raw: &[u8]) -> (impl Iterator<Item = (&[u8], &[u8])> + Clone, &[u8]) {
     let (head, body) = match memchr::memmem::find(raw, b"\n\n") {

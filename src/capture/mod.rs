@@ -21,6 +21,8 @@ mod error;
 mod face;
 mod lines;
 mod merge;
+mod reconcile;
+mod reflog;
 mod renames;
 mod revisions;
 mod settings;
@@ -33,6 +35,7 @@ use std::sync::Once;
 
 pub use error::CaptureError;
 pub use face::Face;
+pub use reconcile::{Cursor, Found, News};
 pub use revisions::{Roots, Unpublished};
 pub use settings::GitSetting;
 
@@ -107,6 +110,21 @@ impl Repo {
         let inner = git2::Repository::open_ext(dir, RepositoryOpenFlags::FROM_ENV, no_ceiling)
             .map_err(|error| CaptureError::from_open(dir, &error))?;
         Ok(Self { inner, recent: RefCell::default() })
+    }
+
+    /// Opens the repository whose worktree or own folder is `dir`, never one around it.
+    ///
+    /// # Errors
+    /// As [`Repo::open`]; [`CaptureError::NotARepository`] also where there is another one only.
+    pub fn open_exact(dir: &Path) -> Result<Self, CaptureError> {
+        let repo = Self::open(dir)?;
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        let wanted = real(dir);
+        let is_it = |path: &Path| path == dir || wanted.is_some() && real(path) == wanted;
+        if repo.workdir().is_some_and(is_it) || is_it(repo.git_dir()) {
+            return Ok(repo);
+        }
+        Err(CaptureError::NotARepository { path: dir.to_owned() })
     }
 
     /// Opens the repository that Git announces to a hook by `GIT_DIR` and its companions, else the one
@@ -212,6 +230,24 @@ impl Repo {
             incomplete: incomplete.into_iter().collect(),
             carried: carried(blobs, tree),
         })
+    }
+
+    /// When a commit was made, by its committer's clock; `None` where it cannot be read.
+    #[must_use]
+    pub fn committed_at(&self, id: &CommitId) -> Option<jiff::Timestamp> {
+        let odb = self.odb().ok()?;
+        let object = odb.read(id.0).ok()?;
+        jiff::Timestamp::from_second(commit::commit_time(object.data())).ok()
+    }
+
+    /// The repository's own `.gitops-agent.toml` in the tree of a commit, where it is there and at most 64 KiB.
+    ///
+    /// # Errors
+    /// Where the commit cannot be read.
+    pub fn carried(&self, id: &CommitId) -> Result<Option<Vec<u8>>, CaptureError> {
+        let odb = self.odb()?;
+        let tree = self.tree_of(&odb, &id.hex()).ok_or_else(|| unreadable(id, "its tree is not here"))?;
+        Ok(carried(Blobs { odb: &odb, recent: &self.recent }, tree))
     }
 
     fn odb(&self) -> Result<Odb<'_>, CaptureError> {

@@ -29,7 +29,7 @@ pub struct Roots {
     pub complete: bool,
 }
 
-/// What a push would publish.
+/// What a push would publish, or brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unpublished {
     /// The commits, oldest first.
@@ -55,16 +55,18 @@ impl Repo {
     /// is detached.
     #[must_use]
     pub fn branch(&self) -> Option<String> {
-        let short = |name: &[u8]| {
-            let name = name.trim_ascii().strip_prefix(b"refs/heads/")?;
-            Some(String::from_utf8_lossy(name).into_owned())
-        };
         if let Some(name) = self.inner.find_reference("HEAD").ok()?.symbolic_target_bytes() {
             return short(name);
         }
-        ["rebase-merge/head-name", "rebase-apply/head-name"]
-            .iter()
-            .find_map(|file| short(&std::fs::read(self.git_dir().join(file)).ok()?))
+        rebased_branch(self.git_dir())
+    }
+
+    /// The commit that a rebase in progress builds on.
+    #[must_use]
+    pub fn rebase_base(&self) -> Option<CommitId> {
+        ["rebase-merge/onto", "rebase-apply/onto"].iter().find_map(|file| {
+            CommitId::from_hex(std::fs::read_to_string(self.git_dir().join(file)).ok()?.trim())
+        })
     }
 
     /// The address, as configured, of the remote that the branch follows, else of `origin`, else of the
@@ -106,11 +108,11 @@ impl Repo {
                 roots.complete = false;
                 continue;
             };
-            let parents = commit::parse(object.data()).parents;
-            if parents.is_empty() {
+            let mut parents = commit::parents(object.data()).peekable();
+            if parents.peek().is_none() {
                 roots.ids.push(CommitId(id));
             }
-            for parent in parents.iter().filter_map(|parent| self.parse_id(parent)) {
+            for parent in parents.filter_map(|parent| self.parse_id(parent)) {
                 if seen.len() >= MAX_ROOT_WALK {
                     roots.complete = false;
                 } else if seen.insert(parent) {
@@ -191,19 +193,40 @@ impl Repo {
         for id in self.tips(&pattern)? {
             walk.hide(id).map_err(CaptureError::git("walking what is published"))?;
         }
-        let mut ids = Vec::new();
-        for id in walk {
-            if ids.len() == MAX_UNPUBLISHED {
-                ids.reverse();
-                return Ok(Unpublished { ids, truncated: true });
-            }
-            ids.push(CommitId(id.map_err(CaptureError::git("walking what is pushed"))?));
-        }
-        ids.reverse();
-        Ok(Unpublished { ids, truncated: false })
+        newest(walk)
     }
 
-    fn walk(&self, order: Sort) -> Result<Revwalk<'_>, CaptureError> {
+    /// For each ref that a push moved (where it is now, where it was), the commits that are new here: not
+    /// reachable from where the refs were, from any other ref, nor from a ref before it in the list.
+    ///
+    /// # Errors
+    /// A history that cannot be walked.
+    pub fn received(&self, moved: &[(CommitId, Option<CommitId>)]) -> Result<Vec<Unpublished>, CaptureError> {
+        let hiding = "walking what was here before";
+        // A tag can name something else than a commit, which brings none.
+        let commit =
+            |id: &CommitId| Some(self.inner.find_object(id.0, None).ok()?.peel_to_commit().ok()?.id());
+        let now: HashSet<Oid> = moved.iter().filter_map(|(new, _)| commit(new)).collect();
+        let mut before: Vec<Oid> = self.tips("refs/*")?.into_iter().filter(|id| !now.contains(id)).collect();
+        before.extend(moved.iter().filter_map(|(_, old)| commit(old.as_ref()?)));
+        let mut found = Vec::with_capacity(moved.len());
+        for (new, _) in moved {
+            let Some(tip) = commit(new) else {
+                found.push(Unpublished { ids: Vec::new(), truncated: false });
+                continue;
+            };
+            let mut walk = self.walk(Sort::TIME)?;
+            walk.push(tip).map_err(CaptureError::git("walking what was pushed"))?;
+            for id in &before {
+                walk.hide(*id).map_err(CaptureError::git(hiding))?;
+            }
+            found.push(newest(walk)?);
+            before.push(tip);
+        }
+        Ok(found)
+    }
+
+    pub(super) fn walk(&self, order: Sort) -> Result<Revwalk<'_>, CaptureError> {
         let walking = "walking its history";
         let mut walk = self.inner.revwalk().map_err(CaptureError::git(walking))?;
         walk.set_sorting(order).map_err(CaptureError::git(walking))?;
@@ -257,7 +280,7 @@ impl Repo {
     }
 
     /// The commits that matching refs name; tags of other objects and refs to absent ones name none.
-    fn tips(&self, pattern: &str) -> Result<Vec<Oid>, CaptureError> {
+    pub(super) fn tips(&self, pattern: &str) -> Result<Vec<Oid>, CaptureError> {
         let references =
             self.inner.references_glob(pattern).map_err(CaptureError::git("listing its refs"))?;
         Ok(references.flatten().filter_map(|reference| Some(reference.peel_to_commit().ok()?.id())).collect())
@@ -277,6 +300,32 @@ impl Repo {
         ids.extend(detached);
         Ok(ids)
     }
+}
+
+/// The first of a walk that begins with the newest, as many as are listed, oldest first.
+fn newest(walk: Revwalk<'_>) -> Result<Unpublished, CaptureError> {
+    let mut found = Unpublished { ids: Vec::new(), truncated: false };
+    for id in walk {
+        if found.ids.len() == MAX_UNPUBLISHED {
+            found.truncated = true;
+            break;
+        }
+        found.ids.push(CommitId(id.map_err(CaptureError::git("walking what a push moves"))?));
+    }
+    found.ids.reverse();
+    Ok(found)
+}
+
+fn short(name: &[u8]) -> Option<String> {
+    let name = name.trim_ascii().strip_prefix(b"refs/heads/")?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// The branch that is being rebased in the worktree with this Git folder.
+pub(super) fn rebased_branch(git_dir: &Path) -> Option<String> {
+    ["rebase-merge/head-name", "rebase-apply/head-name"]
+        .iter()
+        .find_map(|file| short(&std::fs::read(git_dir.join(file)).ok()?))
 }
 
 fn collect(walk: Revwalk<'_>) -> Result<Vec<CommitId>, CaptureError> {

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::failure::{Failure, PARTLY, USAGE};
 use super::session::{Session, block_on};
-use super::ui::Ui;
+use super::ui::{self, Ui};
 use super::{RepoFlag, flush, hook};
 
 /// Record history: resumable, idempotent.
@@ -82,6 +82,13 @@ fn moment(text: &str, end: bool) -> Result<i64, String> {
 }
 
 pub(super) fn run(args: &BackfillArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && since > until
+    {
+        return Err(
+            Failure::new(USAGE, "--since is later than --until: no commit lies between").hint("swap the two")
+        );
+    }
     let repo = args.repo.open()?;
     let session = Session::of_repo(&repo, args.rules.clone())?;
     if !session.settings.enabled.value {
@@ -177,6 +184,10 @@ fn unlearn(session: &Session, outbox: &mut Outbox) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Records of one transaction at most: enough to make little of its syncs, few enough that little is left to
+/// write when the last commit has been read.
+const BATCH: usize = 256;
+
 /// Records that go into the outbox in one transaction: one sync for many.
 #[derive(Default)]
 struct Batch {
@@ -202,7 +213,7 @@ impl Batch {
                 ui.note(format!("not recorded: {error}"));
             }
         }
-        Ok(self.records.len() >= 1000 || self.bytes >= 8 << 20)
+        Ok(self.records.len() >= BATCH || self.bytes >= 8 << 20)
     }
 
     fn write(
@@ -263,7 +274,10 @@ fn dry_run(
         return Err(failure);
     }
     if !args.json {
-        ui.line(format!("{read} commits would be recorded, {failed} cannot be read; nothing was stored"))?;
+        ui.line(format!(
+            "{} would be recorded, {failed} cannot be read; nothing was stored",
+            ui::count(read, "commit")
+        ))?;
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(PARTLY) })
 }
@@ -290,7 +304,8 @@ fn report(
         return Ok(());
     }
     ui.line(format!(
-        "{commits} commits: {} recorded now, {} judged anew, {} known already, {} unreadable",
+        "{}: {} recorded now, {} judged anew, {} known already, {} unreadable",
+        ui::count(commits, "commit"),
         queued.added,
         queued.replaced,
         totals.known + queued.already + queued.merged,

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
-use gitops_agent::config::{Credential, Declarations, Origin, Settings};
+use gitops_agent::capture::{CaptureError, Repo};
+use gitops_agent::config::{ConfigError, Declarations, Origin, Settings};
 use gitops_agent::destination::Destination;
 use gitops_agent::record::Privacy;
 use serde_json::{Map, Value, json};
 
 use super::environment;
-use super::failure::Failure;
+use super::failure::{Failure, USAGE};
 use super::session::Session;
 use super::ui::Ui;
 
@@ -34,26 +35,86 @@ enum ConfigCommand {
 
 pub(super) fn run(args: &ConfigArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let ConfigCommand::Show { origin, json } = args.command;
-    let session = Session::here(None)?;
+    let repo = match Repo::open_from_env() {
+        Ok(repo) => Some(repo),
+        Err(CaptureError::NotARepository { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (session, problems) = Session::survey(repo.as_ref())?;
+    let wrong: Vec<Wrong> = problems.iter().map(Wrong::of).collect();
     let rows = rows(&session.settings);
     if json {
-        let object: Map<String, Value> = rows
-            .into_iter()
-            .map(|(name, value, from)| (name.to_owned(), json!({ "value": value, "origin": from })))
-            .collect();
-        ui.json(&object)?;
+        print_json(rows, &wrong, ui)?;
+    } else {
+        let paths = session.paths()?;
+        ui.line(format!(
+            "# {} · data in {}",
+            super::shown(&paths.config_file()),
+            super::shown(paths.data())
+        ))?;
+        for row in rows.into_iter().filter(|row| !wrong.iter().any(|wrong| wrong.is(row.0))) {
+            let (name, value, from) = row;
+            let origin = if origin { format!("  # {from}") } else { String::new() };
+            ui.line(format!("{name} = {value}{origin}"))?;
+        }
+        for wrong in &wrong {
+            ui.line(format!(
+                "{} = {}  # WRONG, {}: {}",
+                wrong.name, wrong.value, wrong.origin, wrong.problem
+            ))?;
+        }
+    }
+    if wrong.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    let paths = session.paths()?;
-    ui.line(format!("# {} · data in {}", super::shown(&paths.config_file()), super::shown(paths.data())))?;
-    for (name, value, from) in rows {
-        let origin = if origin { format!("  # {from}") } else { String::new() };
-        ui.line(format!("{name} = {value}{origin}"))?;
+    ui.note("nothing is recorded or delivered with wrong settings: mend or remove each where it was set");
+    Ok(ExitCode::from(USAGE))
+}
+
+fn print_json(rows: Vec<Row>, wrong: &[Wrong], ui: &mut Ui) -> Result<(), Failure> {
+    let mut object: Map<String, Value> = rows
+        .into_iter()
+        .map(|(name, value, from)| (name.to_owned(), json!({ "value": value, "origin": from })))
+        .collect();
+    for wrong in wrong {
+        let row = json!({ "value": wrong.value, "origin": wrong.origin, "problem": wrong.problem });
+        object.insert(wrong.name.to_owned(), row);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ui.json(&object)?)
 }
 
 type Row = (&'static str, String, String);
+
+/// A value that cannot be used, as a row.
+struct Wrong {
+    name: &'static str,
+    value: String,
+    origin: String,
+    problem: String,
+}
+
+impl Wrong {
+    fn of(error: &ConfigError) -> Self {
+        match error {
+            ConfigError::Value { name, value, origin, problem } => Self {
+                name: name.strip_prefix("gitops-agent.").unwrap_or(name),
+                value: value.clone(),
+                origin: origin.to_string(),
+                problem: problem.clone(),
+            },
+            ConfigError::File { path, problem } => Self {
+                name: "config.toml",
+                value: "(not readable)".to_owned(),
+                origin: super::shown(path),
+                problem: problem.clone(),
+            },
+        }
+    }
+
+    fn is(&self, row: &str) -> bool {
+        self.name.split(", ").any(|name| name == row)
+    }
+}
 
 fn rows(settings: &Settings) -> Vec<Row> {
     let unset = || ("(not set)".to_owned(), Origin::BuiltIn.to_string());
@@ -77,11 +138,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
         rows.push(row("store.container", container.clone(), &place.origin));
     }
     rows.extend([
-        row(
-            "store.credential",
-            credential(settings.credential.value).to_owned(),
-            &settings.credential.origin,
-        ),
+        row("store.credential", settings.credential.value.to_string(), &settings.credential.origin),
         account_key(),
         ("class", class, class_origin),
         ("rules", rules, rules_origin),
@@ -104,16 +161,6 @@ fn account_key() -> Row {
     match environment::variable("COSMOS_KEY") {
         Some(_) => ("account key", "(set)".to_owned(), Origin::Environment("COSMOS_KEY").to_string()),
         None => ("account key", "(not set)".to_owned(), Origin::BuiltIn.to_string()),
-    }
-}
-
-fn credential(credential: Credential) -> &'static str {
-    match credential {
-        Credential::Auto => "auto",
-        Credential::Key => "key",
-        Credential::Workload => "workload",
-        Credential::Managed => "managed",
-        Credential::Cli => "cli",
     }
 }
 

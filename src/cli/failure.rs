@@ -7,6 +7,7 @@ use gitops_agent::capture::CaptureError;
 use gitops_agent::config::ConfigError;
 use gitops_agent::install::InstallError;
 use gitops_agent::outbox::OutboxError;
+use gitops_agent::reconcile::ReconcileError;
 use gitops_agent::recorder::RecordError;
 use gitops_agent::rules::RuleError;
 use gitops_agent::store::{ErrorClass, StoreError};
@@ -102,6 +103,16 @@ impl From<InstallError> for Failure {
             _ => false,
         };
         Self::new(if disk { DISK } else { USAGE }, error.to_string())
+    }
+}
+
+impl From<ReconcileError> for Failure {
+    fn from(error: ReconcileError) -> Self {
+        match error {
+            ReconcileError::Capture(error) => error.into(),
+            ReconcileError::Outbox(error) => error.into(),
+            ReconcileError::Json(_) => Self::new(DISK, error.to_string()),
+        }
     }
 }
 

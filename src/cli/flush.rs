@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::failure::{DENIED, DISK, Failure, PARTLY};
 use super::hook;
+use super::reconcile::{self, Pace};
 use super::session::{Session, block_on};
 use super::ui::Ui;
 
@@ -70,17 +71,18 @@ pub(super) fn deliver(
     }
     let lock = lock(&data, timeout, ui)?;
     let options = Options { deadline: timeout, force: true, patience: Duration::ZERO, ..Options::default() };
-    hand_over(session, lock, &mut outbox, repo, options, ui)
+    hand_over(session, lock, &mut outbox, repo, (options, Pace::Foreground), ui)
 }
 
-/// Judges what was noted and hands what is queued to the stores; once more where a hook has noted
-/// something meanwhile, since that hook found the lock taken and started nobody.
+/// Judges what was noted, reconciles, and hands what is queued to the stores; once more where reconciliation
+/// has left something, or a hook has noted something meanwhile, since that hook found the lock taken and
+/// started nobody.
 pub(super) fn hand_over(
     session: &Session,
     lock: WorkerLock,
     outbox: &mut Outbox,
     repo: Option<&Repo>,
-    mut options: Options,
+    (mut options, pace): (Options, Pace),
     ui: &Ui,
 ) -> Result<Report, Failure> {
     let open = |place: &Destination| session.open_store(place);
@@ -89,11 +91,14 @@ pub(super) fn hand_over(
     while let Some(held) = lock.take() {
         options.spool_dirs = spool_folders(session, outbox, repo)?;
         let noted = notes(&options.spool_dirs)?;
+        // What hooks have recorded must not be found again.
+        report.spool_damaged.extend(outbox.take_in_spool(&options.spool_dirs, Timestamp::now())?.set_aside);
         prepare(session, outbox, &options.spool_dirs, ui)?;
+        let more = reconcile::all(session, outbox, repo, pace, ui)?;
         let surroundings = Surroundings { now: &Timestamp::now, random: &mut fastrand::f64 };
-        let more = block_on(delivery::deliver(held, outbox, open, &options, surroundings))??;
-        report.add(more);
-        if !notes(&options.spool_dirs)?.is_subset(&noted) {
+        let delivered = block_on(delivery::deliver(held, outbox, open, &options, surroundings))??;
+        report.add(delivered);
+        if more || !notes(&options.spool_dirs)?.is_subset(&noted) {
             lock = WorkerLock::try_acquire(session.paths()?.data())?;
         }
     }
@@ -182,10 +187,11 @@ fn judge(note: &deferred::Note, outbox: &mut Outbox) -> Result<(), Failure> {
     let recorder = session.recorder_of(repository, &rules);
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let now = Timestamp::now();
+    let destination = note.destination.as_ref().unwrap_or(&session.settings.destination.value);
     for commit in &note.commits {
         let id = repo.resolve_one(&commit.id)?;
         let made = recorder.record(&repo, &id, &note.source, commit.supersedes.clone(), now)?;
-        outbox.enqueue(&[hook::entry(&made, &session, &session.settings.destination.value, place)], now)?;
+        outbox.enqueue(&[hook::entry(&made, &session, destination, place)], now)?;
     }
     Ok(outbox.register_repository(place, &recorder.repository().id, now)?)
 }

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::outbox::{NewEntry, Outbox, Urgency, write_spool};
 use gitops_agent::record::Repository;
+use gitops_agent::record::redact::redact;
 use gitops_agent::recorder::{self, Recorded};
-use gitops_agent::{deferred, outbox};
+use gitops_agent::{deferred, install, outbox, reconcile};
 use gitops_agent::{delivery, detach};
 use jiff::Timestamp;
 
@@ -40,7 +41,7 @@ pub(super) fn announced(arguments: &[OsString]) -> Option<(String, Vec<OsString>
     let called = Path::new(arguments.first()?).file_name().and_then(OsStr::to_str).unwrap_or("");
     // Other hook managers move what they find aside, as `post-commit.legacy` or `.old`, and go on calling it.
     let called = called.split('.').next().unwrap_or("");
-    if gitops_agent::install::HOOKS.contains(&called) {
+    if install::ALL_HOOKS.contains(&called) {
         return Some((called.to_owned(), arguments.get(1..)?.to_vec()));
     }
     if arguments.get(1)? != "hook" {
@@ -67,20 +68,82 @@ pub(super) fn run(name: &str, arguments: Vec<OsString>) -> ! {
 }
 
 fn capture(name: &str, arguments: &[OsString]) -> Result<(), Failure> {
-    if environment::switched_off() || !gitops_agent::install::HOOKS.contains(&name) {
+    if environment::switched_off() || !install::ALL_HOOKS.contains(&name) {
         return Ok(());
     }
     // Ending the process frees everything at once; doing it piece by piece would only take time.
     let repo = ManuallyDrop::new(Repo::open_from_env()?);
+    if name == install::SERVER_HOOK {
+        return receive(&repo, &stdin()?);
+    }
     let commits = commits(&repo, name, arguments)?;
+    keep_all(&repo, name, None, &commits, AT_ONCE)
+}
+
+/// What a push brought, ref by ref: each commit gets the branch that it arrived on. At most [`AT_ONCE`]
+/// commits are judged here, the rest is noted; the pusher waits for this.
+fn receive(repo: &Repo, lines: &str) -> Result<(), Failure> {
+    let pushed: Vec<Pushed> = lines.lines().filter_map(pushed).collect();
+    let tips: Vec<(CommitId, Option<CommitId>)> =
+        pushed.iter().map(|pushed| (pushed.new, pushed.old)).collect();
+    let mut left = AT_ONCE;
+    let (mut truncated, mut failure) = (false, None);
+    for (pushed, found) in pushed.iter().zip(repo.received(&tips)?) {
+        truncated |= found.truncated;
+        let commits: Vec<Announced> =
+            found.ids.into_iter().map(|id| Announced { id, supersedes: Vec::new() }).collect();
+        // One ref's failure must not cost the others' commits.
+        failure = keep_all(repo, install::SERVER_HOOK, Some(pushed), &commits, left).err().or(failure);
+        left -= commits.len().min(left);
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if truncated {
+        let message = "the push brought more commits than a hook looks at; `gitops-agent backfill --all` in the \
+                       repository that was pushed to records the rest";
+        return Err(Failure::new(0, message));
+    }
+    Ok(())
+}
+
+/// One line of `post-receive`'s input.
+struct Pushed {
+    old: Option<CommitId>,
+    new: CommitId,
+    branch: Option<String>,
+}
+
+/// `old new ref`. Deleted refs bring nothing, and other refs than branches and tags hold no commits of
+/// people (`refs/notes/`, a forge's own).
+fn pushed(line: &str) -> Option<Pushed> {
+    let mut words = line.splitn(3, ' ');
+    let id = |hex: &str| hex.bytes().any(|byte| byte != b'0').then(|| CommitId::from_hex(hex)).flatten();
+    let (old, new, name) = (id(words.next()?), id(words.next()?)?, words.next()?);
+    let branch = name.strip_prefix("refs/heads/");
+    (branch.is_some() || name.starts_with("refs/tags/")).then(|| Pushed {
+        old,
+        new,
+        branch: branch.map(str::to_owned),
+    })
+}
+
+/// Records the commits, or at least notes them.
+fn keep_all(
+    repo: &Repo,
+    name: &str,
+    arrived: Option<&Pushed>,
+    commits: &[Announced],
+    at_once: usize,
+) -> Result<(), Failure> {
     if commits.is_empty() {
         return Ok(());
     }
     let now = Timestamp::now();
-    match record(&repo, name, &commits, now) {
+    match record(repo, name, arrived, commits, at_once, now) {
         Ok(()) => Ok(()),
         Err(failure) => {
-            note(&repo, name, &commits, now)?;
+            note(repo, name, arrived, commits, now)?;
             let line = failure.line();
             Err(Failure::new(
                 0,
@@ -104,7 +167,14 @@ fn commits(repo: &Repo, name: &str, arguments: &[OsString]) -> Result<Vec<Announ
             let forward = repo.last_reflog_message().is_some_and(|message| message.ends_with("Fast-forward"));
             if forward { Ok(Vec::new()) } else { head() }
         }
-        "post-rewrite" => Ok(rewritten(&stdin()?)),
+        "post-rewrite" => {
+            let mut commits = rewritten(&stdin()?);
+            // A commit that was skipped at once is said to have become the one that the rebase began with,
+            // which nobody made here.
+            let base = repo.rebase_base();
+            commits.retain(|commit| Some(commit.id) != base);
+            Ok(commits)
+        }
         "pre-push" => unpublished(repo, arguments.first().map(OsString::as_os_str), &stdin()?),
         _ => Ok(Vec::new()),
     }
@@ -146,17 +216,30 @@ fn unpublished(repo: &Repo, remote: Option<&OsStr>, lines: &str) -> Result<Vec<A
     Ok(found.ids.into_iter().map(|id| Announced { id, supersedes: Vec::new() }).collect())
 }
 
-fn record(repo: &Repo, name: &str, commits: &[Announced], now: Timestamp) -> Result<(), Failure> {
+fn record(
+    repo: &Repo,
+    name: &str,
+    arrived: Option<&Pushed>,
+    commits: &[Announced],
+    at_once: usize,
+    now: Timestamp,
+) -> Result<(), Failure> {
     let session = Session::of_repo(repo, None)?;
     if !session.settings.enabled.value {
+        let ids: Vec<CommitId> = commits.iter().map(|commit| commit.id).collect();
+        reconcile::pass_over(repo.common_dir(), &ids);
         return Ok(());
     }
     let rules = ManuallyDrop::new(session.rules()?);
     let data = session.paths().ok().map(|paths| paths.data().to_owned());
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
-    let recorder = session.recorder_of(named(repo), &rules);
+    let mut named = named(repo);
+    if let Some(pushed) = arrived {
+        named = named.on(pushed.branch.as_deref());
+    }
+    let recorder = session.recorder_of(named, &rules);
     let unknown = unknown(data.as_deref(), &session, &recorder.judgement(), name, commits);
-    let (now_judged, later) = unknown.split_at(unknown.len().min(AT_ONCE));
+    let (now_judged, later) = unknown.split_at(unknown.len().min(at_once));
     let mut records = Vec::with_capacity(now_judged.len());
     for commit in now_judged {
         records.push(recorder.record(repo, &commit.id, name, commit.supersedes.clone(), now)?);
@@ -169,10 +252,10 @@ fn record(repo: &Repo, name: &str, commits: &[Announced], now: Timestamp) -> Res
         recorder.inferred().keep(repo);
     }
     if !later.is_empty() {
-        note(repo, name, later.iter().copied(), now)?;
+        note(repo, name, arrived, later.iter().copied(), now)?;
     }
     if let Some(data) = &data {
-        start_worker(data, now);
+        start_worker(data);
     }
     Ok(())
 }
@@ -213,10 +296,14 @@ pub(super) fn entry<'a>(
         digest: &made.record.digest,
         judgement: &made.judgement,
         body: &made.json,
-        urgency: if made.record.source == "backfill" { Urgency::History } else { Urgency::Live },
+        urgency: urgency(&made.record.source),
         repository: place,
-        hold: session.settings.hold(),
+        hold: session.settings.hold_at(destination),
     }
+}
+
+fn urgency(source: &str) -> Urgency {
+    if matches!(source, "backfill" | "reconcile") { Urgency::History } else { Urgency::Live }
 }
 
 /// The repository's name. Where there is no remote, the id that an earlier hook found is kept in the common
@@ -241,12 +328,13 @@ fn named(repo: &Repo) -> Repository {
 pub(super) fn forget(repo: &Repo) {
     let folder = repo.common_dir().join("gitops-agent");
     let _ = std::fs::remove_file(folder.join("repository-id"));
+    reconcile::forget(repo.common_dir());
     gitops_agent::inferred::forget(repo);
     // Fails, as it should, where commits still lie in it.
     let _ = std::fs::remove_dir(folder);
 }
 
-/// Of a push, the commits that are not recorded yet; of the other hooks all, since a rewrite adds to the
+/// Of a push, sent or received, the commits that are not recorded yet; of the other hooks all, since a rewrite adds to the
 /// record that `post-commit` made.
 fn unknown<'a>(
     data: Option<&Path>,
@@ -256,7 +344,7 @@ fn unknown<'a>(
     commits: &'a [Announced],
 ) -> Vec<&'a Announced> {
     let known = match (name, data) {
-        ("pre-push", Some(data)) => Outbox::open_for_hook(data)
+        ("pre-push" | install::SERVER_HOOK, Some(data)) => Outbox::open_for_hook(data)
             .and_then(|outbox| {
                 let settings = &session.settings;
                 outbox.known(&settings.tenant.value, &settings.destination.value, Some(judgement))
@@ -287,13 +375,17 @@ where
 fn note<'a>(
     repo: &Repo,
     source: &str,
+    arrived: Option<&Pushed>,
     commits: impl IntoIterator<Item = &'a Announced>,
     now: Timestamp,
 ) -> Result<(), Failure> {
     let noted = deferred::Note {
         git_dir: repo.git_dir().to_owned(),
         source: source.to_owned(),
-        branch: repo.branch(),
+        branch: arrived
+            .map_or_else(|| repo.branch(), |pushed| pushed.branch.clone())
+            .map(|branch| redact(&branch).into_owned()),
+        destination: Session::destination(repo),
         commits: commits
             .into_iter()
             .map(|commit| deferred::Commit { id: commit.id.hex(), supersedes: commit.supersedes.clone() })
@@ -306,8 +398,8 @@ fn note<'a>(
 
 /// Starts the worker, unless one is at work already. Without a worker the record waits for the next hook or
 /// for `flush`.
-fn start_worker(data: &Path, now: Timestamp) {
-    if let (Ok(Some(lock)), Ok(exe)) = (delivery::claim(data, None, now), std::env::current_exe()) {
+fn start_worker(data: &Path) {
+    if let (Ok(Some(lock)), Ok(exe)) = (delivery::claim(data), std::env::current_exe()) {
         let _ = detach::spawn_worker(&exe, &[worker::NAME], lock.into_file());
     }
 }

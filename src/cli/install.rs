@@ -6,24 +6,34 @@ use std::process::ExitCode;
 use gitops_agent::capture::{CaptureError, Repo};
 use gitops_agent::inferred::Inferred;
 use gitops_agent::install::{self, Git, Plan, Target};
-use gitops_agent::recorder;
+use gitops_agent::{outbox, reconcile, recorder, rules};
 use jiff::Timestamp;
 
+use super::doctor::SET_CLASS;
 use super::failure::{DISK, Failure};
 use super::hook;
 use super::session::Session;
 use super::ui::Ui;
 
-/// Where the hooks go.
+pub(super) const INSTALL_EXAMPLES: &str = "Examples:
+  gitops-agent install             this repository, with all its worktrees
+  gitops-agent install --global    every repository of the user
+  gitops-agent install --dry-run   print each change, make none";
+
+pub(super) const UNINSTALL_EXAMPLES: &str = "Examples:
+  gitops-agent uninstall             what `install` put into this repository
+  gitops-agent uninstall --global    what `install --global` did
+  gitops-agent uninstall --dry-run   print each change, make none
+
+Hooks that were there before come back as they were; records and settings stay.";
+
+/// Where the hooks are.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Examples:\n  gitops-agent install\n  gitops-agent install --global\n  gitops-agent install --dry-run"
-)]
 pub(super) struct InstallArgs {
     /// The repository; the current folder unless given.
     #[arg(long, value_name = "DIR", default_value = ".", hide_default_value = true)]
     repo: PathBuf,
-    /// Every repository of the user.
+    /// For every repository of the user.
     #[arg(long, conflicts_with = "repo")]
     global: bool,
     /// Print each change and make none.
@@ -55,9 +65,11 @@ pub(super) fn install(args: &InstallArgs, ui: &mut Ui) -> Result<ExitCode, Failu
         .map_err(|error| Failure::new(DISK, format!("the path of this program is unknown: {error}")))?;
     let plan = install::plan_install(&git, &args.target()?, &exe)?;
     carry_out(args, &git, &plan, "installed already", ui)?;
-    if !args.dry_run && !args.global {
-        remember(args)?;
-        infer(args, ui)?;
+    if !args.global {
+        if !args.dry_run {
+            remember(args)?;
+        }
+        infer(args, ui);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -66,10 +78,24 @@ pub(super) fn uninstall(args: &InstallArgs, ui: &mut Ui) -> Result<ExitCode, Fai
     let git = args.git()?;
     let plan = install::plan_uninstall(&git, &args.target()?)?;
     carry_out(args, &git, &plan, "nothing of gitops-agent is installed here", ui)?;
-    if !args.dry_run && !args.global {
-        hook::forget(&Repo::open(&args.repo)?);
+    if !args.dry_run {
+        forget(args)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends reconciliation. Records that still wait stay in the outbox.
+fn forget(args: &InstallArgs) -> Result<(), Failure> {
+    let repo = if args.global { None } else { Some(Repo::open(&args.repo)?) };
+    if let Some(repo) = &repo {
+        hook::forget(repo);
+    }
+    let session = Session::of_user()?;
+    if !session.paths()?.data().join(outbox::FILE_NAME).exists() {
+        return Ok(());
+    }
+    let mut outbox = session.outbox()?;
+    Ok(outbox.untrack(repo.as_ref().map(|repo| repo.common_dir()), Timestamp::now())?)
 }
 
 fn carry_out(args: &InstallArgs, git: &Git, plan: &Plan, nothing: &str, ui: &mut Ui) -> Result<(), Failure> {
@@ -88,35 +114,41 @@ fn carry_out(args: &InstallArgs, git: &Git, plan: &Plan, nothing: &str, ui: &mut
     Ok(())
 }
 
-/// Says what kind of repository this seems to be, and asks to confirm it: the class decides what is tagged.
-fn infer(args: &InstallArgs, ui: &mut Ui) -> Result<(), Failure> {
-    let repo = match Repo::open(&args.repo) {
-        Ok(repo) => repo,
-        Err(CaptureError::NotARepository { .. }) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let session = Session::of_repo(&repo, None)?;
-    if session.settings.class.is_some() {
-        return Ok(());
-    }
-    let Some(tip) = repo.head()? else { return Ok(()) };
-    let inferred = Inferred::default();
-    inferred.look_again(&repo);
-    match inferred.class(&repo, &tip) {
-        Some(found) => {
-            ui.line(format!("class {} (inferred: {})", found.class, found.reasons.join(", ")))?;
-            ui.line(format!("  confirm it: git config gitops-agent.class {}", found.class))?;
+/// Says what kind of repository this seems to be, and asks to confirm it: the class decides what is tagged. Best
+/// effort: wrong settings are the hook's and `doctor`'s to tell, and the hooks are in.
+fn infer(args: &InstallArgs, ui: &Ui) {
+    let look = || -> Result<(), Failure> {
+        let repo = Repo::open(&args.repo)?;
+        let Some(tip) = repo.head()? else { return Ok(()) };
+        let carried = repo.carried(&tip)?;
+        if Session::survey(Some(&repo))?.0.settings.class.is_some()
+            || carried.as_deref().and_then(rules::carried_class).is_some()
+        {
+            return Ok(());
         }
-        None => ui.line(
-            "class unknown: nothing here says what kind of software this is; set it: git config \
-             gitops-agent.class device|records|ehr|other",
-        )?,
-    }
-    inferred.keep(&repo);
-    Ok(())
+        let inferred = Inferred::default();
+        inferred.look_again(&repo);
+        match inferred.class(&repo, &tip) {
+            Some(found) => ui.note(format!(
+                "note: the class of this repository seems to be {} ({}); confirm it with `git config \
+                 gitops-agent.class {}`",
+                found.class,
+                found.reasons.join(", "),
+                found.class
+            )),
+            None => ui.note(format!("note: the repository's class is unknown; set it with {SET_CLASS}")),
+        }
+        if !args.dry_run {
+            inferred.keep(&repo);
+        }
+        Ok(())
+    };
+    // What cannot be looked at is told by others.
+    let _ = look();
 }
 
-/// Makes the repository known, so that `status` shows it before its first commit.
+/// Makes the repository known, so that `status` shows it before its first commit, and ends its history here:
+/// what comes now is reconciled.
 fn remember(args: &InstallArgs) -> Result<(), Failure> {
     let repo = match Repo::open(&args.repo) {
         Ok(repo) => repo,
@@ -126,5 +158,7 @@ fn remember(args: &InstallArgs) -> Result<(), Failure> {
     let mut outbox = Session::of_user()?.outbox()?;
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let id = recorder::repository(&repo, || None).id;
-    Ok(outbox.register_repository(place, &id, Timestamp::now())?)
+    let now = Timestamp::now();
+    outbox.register_repository(place, &id, now)?;
+    Ok(reconcile::begin(&mut outbox, &repo, now)?)
 }

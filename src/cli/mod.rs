@@ -6,7 +6,9 @@
 
 mod backfill;
 mod config;
+mod coverage;
 mod docs;
+mod doctor;
 mod environment;
 mod explain;
 mod failure;
@@ -15,6 +17,7 @@ mod hook;
 mod install;
 mod outbox;
 mod query;
+mod reconcile;
 mod rules;
 mod rules_bench;
 mod session;
@@ -92,8 +95,10 @@ enum Command {
         arguments: Vec<OsString>,
     },
     /// Put the hooks into a repository, or into every repository of the user.
+    #[command(after_help = install::INSTALL_EXAMPLES)]
     Install(install::InstallArgs),
     /// Take the hooks out again and leave every byte as it was.
+    #[command(after_help = install::UNINSTALL_EXAMPLES)]
     Uninstall(install::InstallArgs),
     /// Record history: resumable, idempotent.
     Backfill(backfill::BackfillArgs),
@@ -113,6 +118,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Create database and container, or test connection and permissions.
     Store(store::StoreArgs),
+    /// Does it really work here.
+    Doctor(doctor::DoctorArgs),
     /// The settings in force.
     Config(config::ConfigArgs),
     /// Completions for a shell, on standard output.
@@ -156,6 +163,11 @@ fn command() -> clap::Command {
     Cli::command().version(version)
 }
 
+/// What `--version` prints.
+fn version() -> String {
+    command().render_version().trim().to_owned()
+}
+
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let wants_version = arguments.iter().skip(1).any(|word| word == "--version" || word == "-V");
     let command = if wants_version { command() } else { Cli::command() };
@@ -182,6 +194,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rules(args) => rules::run(&args, &mut ui),
         Command::Verify(args) => verify::run(&args, &mut ui),
         Command::Store(args) => store::run(&args, &mut ui),
+        Command::Doctor(args) => doctor::run(&args, &mut ui),
         Command::Config(args) => config::run(&args, &mut ui),
         Command::Completions { shell } => docs::completions(shell, &mut ui),
         Command::Man { out } => docs::man(out.as_deref(), &mut ui),

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gitops_agent::outbox::{EntrySummary, Selection, State};
+use gitops_agent::outbox::{EntrySummary, OutboxError, Selection, State};
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::environment;
 use super::failure::{DISK, Failure, USAGE};
 use super::session::Session;
-use super::ui::Ui;
+use super::ui::{self, EscapedLines, Ui};
 
 /// Look into the queue and act on held and refused records.
 #[derive(clap::Args, Debug)]
@@ -122,10 +122,22 @@ pub(super) fn run(args: &OutboxArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
         }
         OutboxCommand::Show { commit } => ui.pretty_json(&outbox.show(&commit.to_ascii_lowercase())?)?,
         OutboxCommand::Retry { which } => {
-            let count = outbox.retry(&which.selection())?;
-            ui.line(format!("{count} records can go again; `gitops-agent flush` delivers them now"))?;
+            // A commit that is not in the queue is an error, an empty queue is none.
+            if let Some(commit) = &which.commit {
+                outbox.show(&commit.to_ascii_lowercase())?;
+            }
+            let count = ui::count(outbox.retry(&which.selection())?, "record");
+            ui.line(format!("{count} can go again; `gitops-agent flush` delivers now"))?;
         }
         OutboxCommand::Discard { commit, why, yes } => {
+            let entries = outbox.show(&commit.to_ascii_lowercase())?;
+            if let Some(first) = entries.first()
+                && entries
+                    .iter()
+                    .all(|entry| matches!(entry.summary.state, State::Delivered | State::Discarded))
+            {
+                return Err(OutboxError::Settled(first.summary.id.clone()).into());
+            }
             if !yes {
                 return Err(Failure::new(USAGE, format!("discarding {commit} loses its record for good"))
                     .hint(format!(
@@ -150,12 +162,12 @@ pub(super) fn run(args: &OutboxArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
                     count
                 }
                 None => {
-                    let count = outbox.export(&which.selection(), ui.raw())?;
+                    let count = outbox.export(&which.selection(), &mut EscapedLines::new(ui.raw()))?;
                     ui.raw().flush()?;
                     count
                 }
             };
-            ui.note(format!("{count} records"));
+            ui.note(ui::count(count, "record"));
         }
     }
     Ok(ExitCode::SUCCESS)

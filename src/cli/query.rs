@@ -84,6 +84,13 @@ fn commit(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(args: &QueryArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    // Days of ten characters compare as text.
+    if let (Some(since), Some(until)) = (&args.since, &args.until)
+        && since > until
+    {
+        let message = format!("--since {since} is later than --until {until}: no day lies between");
+        return Err(Failure::new(USAGE, message).hint("swap the two"));
+    }
     let session = Session::here(None)?;
     let tenant = match &args.tenant {
         Some(given) => config::tenant(given)
@@ -161,7 +168,8 @@ impl<'a> Printer<'a> {
             Format::Ndjson => self.ui.json(document)?,
             Format::Json => {
                 self.ui.raw().write_all(if self.count == 1 { b"[\n" } else { b",\n" })?;
-                serde_json::to_writer_pretty(self.ui.raw(), document)?;
+                let text = ui::escaped(&serde_json::to_string_pretty(document)?);
+                self.ui.raw().write_all(text.as_bytes())?;
             }
             Format::Csv => {
                 if self.count == 1 {

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gitops_agent::capture::{CaptureError, Repo};
-use gitops_agent::config::{Credential, Declarations, GitKey, Paths, Settings, Sources};
+use gitops_agent::config::{ConfigError, Declarations, GitKey, Paths, Settings, Sources};
 use gitops_agent::destination::Destination;
 use gitops_agent::outbox::{Outbox, spool_in};
 use gitops_agent::record::Repository;
 use gitops_agent::recorder::{self, Recorder};
 use gitops_agent::rules::RuleSet;
-use gitops_agent::store::cosmos::{CosmosConfig, CosmosStore, CredentialChoice, CredentialEnvironment};
+use gitops_agent::store::cosmos::{CosmosConfig, CosmosStore, CredentialEnvironment};
 use gitops_agent::store::local::LocalStore;
 use gitops_agent::store::{Store, StoreError};
 use jiff::Timestamp;
@@ -43,6 +43,26 @@ impl Session {
             Err(CaptureError::NotARepository { .. }) => Self::from_sources(Vec::new(), rules),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The settings in a repository, or of the user alone, although some are wrong, and these: for commands
+    /// that tell what is wrong.
+    pub(super) fn survey(repo: Option<&Repo>) -> Result<(Self, Vec<ConfigError>), Failure> {
+        let paths = environment::paths();
+        let git = repo.map(git_keys).transpose()?.unwrap_or_default();
+        let sources = Sources { environment: environment::settings(), git, rules_flag: None };
+        let survey = Settings::survey(paths.as_ref(), &sources);
+        Ok((Self { paths, settings: survey.settings }, survey.problems))
+    }
+
+    /// Where records of a repository go, also where other settings do not load.
+    pub(super) fn destination(repo: &Repo) -> Option<Destination> {
+        let sources = Sources {
+            environment: environment::settings(),
+            git: git_keys(repo).unwrap_or_default(),
+            rules_flag: None,
+        };
+        Settings::destination(environment::paths().as_ref(), &sources)
     }
 
     fn from_sources(git: Vec<GitKey>, rules_flag: Option<PathBuf>) -> Result<Self, Failure> {
@@ -111,7 +131,7 @@ impl Session {
                     endpoint: endpoint.clone(),
                     database: database.clone(),
                     container: container.clone(),
-                    credential: choice(self.settings.credential.value),
+                    credential: self.settings.credential.value,
                     environment: credentials(),
                     default_ttl: self.settings.ttl(),
                 };
@@ -128,16 +148,6 @@ pub(super) fn git_keys(repo: &Repo) -> Result<Vec<GitKey>, CaptureError> {
         .into_iter()
         .map(|setting| GitKey { key: setting.key, value: setting.value, origin: setting.origin })
         .collect())
-}
-
-fn choice(credential: Credential) -> CredentialChoice {
-    match credential {
-        Credential::Auto => CredentialChoice::Auto,
-        Credential::Key => CredentialChoice::Key,
-        Credential::Workload => CredentialChoice::Workload,
-        Credential::Managed => CredentialChoice::Managed,
-        Credential::Cli => CredentialChoice::Cli,
-    }
 }
 
 fn credentials() -> CredentialEnvironment {

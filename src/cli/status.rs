@@ -1,16 +1,14 @@
 //! `status`: what is queued, held, refused and delivered; from the disk alone, without a network or a
 //! daemon.
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use gitops_agent::capture::Repo;
-use gitops_agent::install::{Git, HookState, hook_report};
-use gitops_agent::outbox::{Circuit, DestinationStats, Outbox, Stats};
+use gitops_agent::outbox::{Circuit, DestinationStats, Stats};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::coverage::{self, Coverage, Standing};
 use super::failure::{Failure, NO};
 use super::session::Session;
 use super::ui::Ui;
@@ -37,23 +35,13 @@ enum Health {
     Failing,
 }
 
-/// A repository that is known to the outbox.
-#[derive(Debug, Serialize)]
-struct Repository {
-    path: String,
-    hook: &'static str,
-    recorded: u64,
-    /// Commits of the current branch that have no record of this tenant and destination.
-    uncaptured: usize,
-}
-
 pub(super) fn run(args: &StatusArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let session = Session::here(None)?;
     let outbox = session.outbox()?;
     let now = Timestamp::now();
     let stats = outbox.stats(now)?;
     let here = stats.destinations.iter().find(|row| row.destination == session.settings.destination.value);
-    let repositories = repositories(&outbox)?;
+    let repositories = coverage::of_all(&outbox)?;
     let rules = session.rules();
     let blocked = rules.is_err() || session.settings.hold().is_some();
     if let Err(failure) = rules {
@@ -71,42 +59,11 @@ pub(super) fn run(args: &StatusArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     Ok(if args.check && health != Health::Ok { ExitCode::from(NO) } else { ExitCode::SUCCESS })
 }
 
-fn repositories(outbox: &Outbox) -> Result<Vec<Repository>, Failure> {
-    outbox
-        .repositories()?
-        .into_iter()
-        .map(|row| {
-            // A repository that is gone has no hook in force.
-            let state = hook_report(&Git::new(&row.path)).map_or(HookState::Missing, |report| report.state);
-            Ok(Repository {
-                hook: state.name(),
-                uncaptured: uncaptured(outbox, &row.path),
-                path: row.path.to_string_lossy().into_owned(),
-                recorded: row.recorded,
-            })
-        })
-        .collect()
-}
-
-/// Commits of HEAD's history without a record; 0 where the repository cannot be read any more, which
-/// `hook` shows as missing.
-fn uncaptured(outbox: &Outbox, path: &Path) -> usize {
-    let count = || -> Result<usize, Failure> {
-        let repo = Repo::open(path)?;
-        let session = Session::of_repo(&repo, None)?;
-        let settings = &session.settings;
-        let recorded = outbox.known(&settings.tenant.value, &settings.destination.value, None)?;
-        let history = repo.resolve(&[], None, None)?;
-        Ok(history.iter().filter(|id| !recorded.contains(&id.hex())).count())
-    };
-    count().unwrap_or(0)
-}
-
 /// `blocked`: nothing new can be recorded or delivered as things are set.
 fn health(
     stats: &Stats,
     here: Option<&DestinationStats>,
-    repositories: &[Repository],
+    repositories: &[Coverage],
     damaged: bool,
     blocked: bool,
 ) -> Health {
@@ -115,7 +72,10 @@ fn health(
         return Health::Failing;
     }
     let stale = stats.oldest_pending_seconds.is_some_and(|age| age > STALE_SECONDS);
-    let uncovered = repositories.iter().any(|row| row.hook != "active");
+    // One that is gone, or switched off on purpose, makes no commits that a hook could miss.
+    let uncovered = repositories.iter().any(|row| {
+        row.state == Standing::Unreadable || row.state == Standing::Present && row.hook != "active"
+    });
     if stats.refused > 0 || stale || uncovered { Health::Degraded } else { Health::Ok }
 }
 
@@ -123,7 +83,7 @@ fn document(
     session: &Session,
     stats: &Stats,
     here: Option<&DestinationStats>,
-    repositories: &[Repository],
+    repositories: &[Coverage],
     health: Health,
 ) -> Value {
     let place = &session.settings.destination.value;
@@ -161,7 +121,7 @@ fn print(
     session: &Session,
     stats: &Stats,
     here: Option<&DestinationStats>,
-    repositories: &[Repository],
+    repositories: &[Coverage],
     health: Health,
     ui: &mut Ui,
 ) -> Result<(), Failure> {
@@ -198,13 +158,51 @@ fn print(
     if stats.refused > 0 {
         ui.line("next: `gitops-agent outbox list --state refused` shows what the store will not take")?;
     }
+    covered(repositories, ui)
+}
+
+/// The table of repositories, and what to do about it.
+fn covered(repositories: &[Coverage], ui: &mut Ui) -> Result<(), Failure> {
+    let uncaptured = |row: &Coverage| match (row.uncaptured, row.more) {
+        (Some(count), false) => count.to_string(),
+        (Some(count), true) => format!("{count} or more"),
+        (None, _) => "-".to_owned(),
+    };
+    let hook = |row: &Coverage| match row.state {
+        Standing::Present => row.hook.to_owned(),
+        Standing::Gone => "gone".to_owned(),
+        Standing::Off => "switched off".to_owned(),
+        Standing::Unreadable => "unreadable".to_owned(),
+    };
     let rows = repositories
         .iter()
-        .map(|row| {
-            vec![row.path.clone(), row.hook.to_owned(), row.recorded.to_string(), row.uncaptured.to_string()]
-        })
+        .map(|row| vec![row.path.clone(), hook(row), row.recorded.to_string(), uncaptured(row)])
         .collect();
     ui.table(&["repository", "hook", "recorded", "not recorded"], rows)?;
+    let history: usize = repositories.iter().filter_map(|row| row.history).sum();
+    if history > 0 {
+        ui.line(format!(
+            "{history} commits are older than the installation; `gitops-agent backfill --all` in their repository \
+             records them"
+        ))?;
+    }
+    for row in repositories {
+        match row.lost {
+            0 => {}
+            1 => {
+                ui.line(format!("{}: 1 commit was never recorded and is gone; `verify` names it", row.path))?
+            }
+            lost => {
+                ui.line(format!(
+                    "{}: {lost} commits were never recorded and are gone; `verify` names them",
+                    row.path
+                ))?;
+            }
+        }
+        if let Some(problem) = &row.problem {
+            ui.line(format!("{}: {problem}", row.path))?;
+        }
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::failure::{DENIED, Failure};
 use super::session::{Session, block_on};
 use super::ui::Ui;
+use gitops_agent::config::Settings;
 use gitops_agent::store::CheckItem;
 
 /// Create database and container, or test connection and permissions.
@@ -32,10 +33,13 @@ struct Options {
 pub(super) fn run(args: &StoreArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let session = Session::here(None)?;
     let store = session.store()?;
-    let (items, options) = match &args.command {
+    let (mut items, options) = match &args.command {
         StoreCommand::Init(options) => (block_on(store.init())??, options),
         StoreCommand::Check(options) => (block_on(store.check())?, options),
     };
+    if matches!(args.command, StoreCommand::Check(_)) {
+        items.push(tenant(&session.settings));
+    }
     if options.json {
         ui.json(&items)?;
     } else {
@@ -43,6 +47,21 @@ pub(super) fn run(args: &StoreArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
         print(&items, ui)?;
     }
     Ok(if items.iter().all(|item| item.ok) { ExitCode::SUCCESS } else { ExitCode::from(DENIED) })
+}
+
+/// What the store itself cannot know: whether records may go there at all.
+pub(super) fn tenant(settings: &Settings) -> CheckItem {
+    let tenant = &settings.tenant;
+    let hold = settings.hold();
+    CheckItem {
+        name: "tenant",
+        ok: hold.is_none(),
+        detail: match hold {
+            Some(_) => "none is set, and records for Cosmos DB wait until one is".to_owned(),
+            None => format!("{} ({})", tenant.value, tenant.origin),
+        },
+        hint: hold.map(|_| "set GITOPS_AGENT_TENANT, or `tenant` in config.toml".to_owned()),
+    }
 }
 
 fn print(items: &[CheckItem], ui: &mut Ui) -> Result<(), Failure> {

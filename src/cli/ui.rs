@@ -30,14 +30,14 @@ impl Ui {
 
     /// One JSON value, on one line.
     pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), serde_json::Error> {
-        serde_json::to_writer(&mut self.out, value)?;
-        self.out.write_all(b"\n").and_then(|()| self.out.flush()).map_err(serde_json::Error::io)
+        let text = escaped(&serde_json::to_string(value)?);
+        writeln!(self.out, "{text}").and_then(|()| self.out.flush()).map_err(serde_json::Error::io)
     }
 
     /// One JSON value for people to read.
     pub(super) fn pretty_json(&mut self, value: &impl Serialize) -> Result<(), serde_json::Error> {
-        serde_json::to_writer_pretty(&mut self.out, value)?;
-        self.out.write_all(b"\n").and_then(|()| self.out.flush()).map_err(serde_json::Error::io)
+        let text = escaped(&serde_json::to_string_pretty(value)?);
+        writeln!(self.out, "{text}").and_then(|()| self.out.flush()).map_err(serde_json::Error::io)
     }
 
     /// A table with a heading; nothing where there are no rows.
@@ -76,9 +76,58 @@ impl Ui {
     }
 }
 
+/// `1 commit`, `2 commits`.
+pub(super) fn count(number: usize, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A line on standard error; a closed stream is nobody's fault.
 pub(super) fn error(text: &str) {
     let _ = writeln!(io::stderr(), "{}", safe_lines(text));
+}
+
+/// JSON text in which nothing steers a terminal. JSON's own rule escapes what is below U+0020 only; whatever
+/// else is hidden can stand in strings alone, where `\u…` means the same.
+pub(super) fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character != '\n' && hidden(character) {
+            // All of them are in the basic plane.
+            out.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// Passes JSON on line by line, [`escaped`].
+pub(super) struct EscapedLines<W: Write> {
+    inner: W,
+    line: Vec<u8>,
+}
+
+impl<W: Write> EscapedLines<W> {
+    pub(super) fn new(inner: W) -> Self {
+        Self { inner, line: Vec::new() }
+    }
+}
+
+impl<W: Write> Write for EscapedLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.inner.write_all(escaped(&String::from_utf8_lossy(&self.line)).as_bytes())?;
+                self.line.clear();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// The text with every control character made visible.
@@ -91,9 +140,11 @@ fn safe_lines(text: &str) -> String {
     text.split('\n').map(safe).collect::<Vec<_>>().join("\n")
 }
 
+/// Bidirectional overrides can make one path look like another.
+fn hidden(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn visible(character: char) -> Vec<char> {
-    // Bidirectional overrides can make one path look like another.
-    let hidden =
-        character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if hidden { character.escape_default().collect() } else { vec![character] }
+    if hidden(character) { character.escape_default().collect() } else { vec![character] }
 }

@@ -6,18 +6,19 @@ use std::process::ExitCode;
 use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::config::Origin;
 use gitops_agent::history;
-use gitops_agent::outbox::{Outbox, Selection, State};
+use gitops_agent::outbox::{self, Outbox, Selection, State};
+use gitops_agent::reconcile::history_begins;
 use gitops_agent::record::Privacy;
-use gitops_agent::store::Query;
+use gitops_agent::store::{DIFFERING_COPIES, Query};
 use gitops_agent::verify::Expected;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::RepoFlag;
 use super::failure::{Failure, NO, PARTLY};
 use super::session::{Session, block_on};
 use super::ui::Ui;
+use super::{RepoFlag, reconcile};
 
 /// Compare history and store: what is missing, what was altered.
 #[derive(clap::Args, Debug)]
@@ -56,6 +57,12 @@ struct Found {
     recorded: usize,
     /// Commits without a record anywhere.
     missing: Vec<String>,
+    /// Those of `missing` that were made elsewhere and fetched since the installation: their makers' agents
+    /// record them, or a backfill does.
+    fetched: Vec<String>,
+    /// Commits that were made here, never recorded, and are gone from the repository; in no history that
+    /// could be compared.
+    lost: Vec<String>,
     /// Records that differ, with the names of the fields.
     altered: BTreeMap<String, Vec<&'static str>>,
     /// Commits whose record is still in the outbox, pending or held.
@@ -77,6 +84,13 @@ pub(super) fn run(args: &VerifyArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     // The comparison knows both forms of a person, and needs the plain one.
     session.settings.privacy.value = Privacy::Plain;
     Repo::tune_for_history();
+    let mut outbox = session.outbox()?;
+    let common_spool = outbox::spool_in(&repo.common_dir().join("gitops-agent"));
+    outbox.take_in_spool(&[common_spool], Timestamp::now())?;
+    // The comparison itself does not need it: what cannot be reconciled is listed as missing.
+    if let Err(failure) = reconcile::here(&mut outbox, &repo, ui) {
+        ui.note(format!("not reconciled: {}", failure.line()));
+    }
     let mut revisions = args.revisions.clone();
     if args.all {
         revisions.push("--all".to_owned());
@@ -90,9 +104,12 @@ pub(super) fn run(args: &VerifyArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     };
     let history = recompute(args, &repo, &session, &commits, &mut found, ui)?;
     let absent = compare(&repo, &session, history, &mut found)?;
-    settle(&session.outbox()?, &session, absent, &mut found)?;
+    settle(&outbox, &session, absent, &mut found)?;
+    elsewhere(&outbox, &repo, &mut found)?;
+    found.lost.extend(outbox.lost(repo.common_dir())?);
     for list in [
         &mut found.missing,
+        &mut found.fetched,
         &mut found.queued,
         &mut found.refused,
         &mut found.discarded,
@@ -193,6 +210,9 @@ fn compare(
                 if document["tenantId"] != found.tenant.as_str() {
                     differing.push("tenantId");
                 }
+                if document.get(DIFFERING_COPIES).is_some() {
+                    differing.push("query columns");
+                }
                 if differing.is_empty() {
                     found.recorded += 1;
                 } else {
@@ -238,6 +258,17 @@ fn settle(outbox: &Outbox, session: &Session, absent: Vec<String>, found: &mut F
     Ok(())
 }
 
+/// Names those of the missing commits that came from elsewhere: after reconciliation, what was made here
+/// since the installation is in the outbox.
+fn elsewhere(outbox: &Outbox, repo: &Repo, found: &mut Found) -> Result<(), Failure> {
+    let Some(start) = history_begins(outbox, repo)? else { return Ok(()) };
+    let ids: Vec<CommitId> = found.missing.iter().filter_map(|id| CommitId::from_hex(id)).collect();
+    if !ids.is_empty() {
+        found.fetched = repo.beyond(&start, &ids)?.iter().map(CommitId::hex).collect();
+    }
+    Ok(())
+}
+
 /// How many ids of a kind are printed for people; JSON has all.
 const SHOWN: usize = 20;
 
@@ -246,11 +277,14 @@ fn print(found: &Found, ui: &mut Ui) -> Result<(), Failure> {
         "{} commits, {} recorded and unaltered in tenant {}",
         found.commits, found.recorded, found.tenant
     ))?;
+    let missing = found.missing.iter().filter(|id| !found.fetched.contains(id)).cloned().collect();
     let lists = [
-        ("missing", &found.missing),
+        ("missing", &missing),
+        ("missing, fetched from elsewhere", &found.fetched),
         ("queued", &found.queued),
         ("refused", &found.refused),
         ("discarded", &found.discarded),
+        ("lost before it was recorded", &found.lost),
         ("unreadable", &found.unreadable),
         ("not checkable here", &found.not_checkable),
     ];

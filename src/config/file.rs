@@ -52,6 +52,7 @@ pub(super) fn read(path: &Path) -> Result<Option<(PathBuf, File)>, ConfigError> 
         Ok(metadata) if metadata.len() > MAX_BYTES => {
             return Err(failed("is larger than 1 MiB: this cannot be the settings file".to_owned()));
         }
+        Ok(metadata) if !metadata.is_file() => return Err(failed("is no regular file".to_owned())),
         Ok(_) => std::fs::read_to_string(path)
             .map_err(|error| failed(format!("cannot be read: {error}; mend its permissions or content")))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -59,7 +60,11 @@ pub(super) fn read(path: &Path) -> Result<Option<(PathBuf, File)>, ConfigError> 
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
         Err(error) => return Err(failed(format!("cannot be read: {error}"))),
     };
-    toml::from_str(&text)
-        .map(|file| Some((path.to_owned(), file)))
-        .map_err(|error| failed(error.to_string().trim_end().to_owned()))
+    toml::from_str(&text).map(|file| Some((path.to_owned(), file))).map_err(|error| {
+        let before = error.span().map_or("", |span| &text[..span.start]);
+        let number = 1 + before.matches('\n').count();
+        // Not the whole line: somebody may have tried to put a key there.
+        let name = text.lines().nth(number - 1).unwrap_or_default().split('=').next().unwrap_or_default();
+        failed(format!("line {number} ({}): {}", name.trim(), error.message().trim_end()))
+    })
 }

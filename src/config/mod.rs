@@ -9,13 +9,15 @@
 
 mod file;
 mod paths;
+mod survey;
 
 pub use paths::Paths;
+pub use survey::Survey;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::destination::Destination;
+use crate::destination::{Credential, Destination};
 use crate::record::Privacy;
 use crate::risk::Thresholds;
 use crate::rules::Class;
@@ -34,7 +36,7 @@ pub enum Origin {
     BuiltIn,
     /// `config.toml`.
     File(PathBuf),
-    /// A `git config` file, as Git names it.
+    /// A `git config` file, such as `git config (local)`.
     Git(String),
     /// An environment variable.
     Environment(&'static str),
@@ -49,7 +51,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::BuiltIn => f.write_str("built-in"),
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Git(origin) => write!(f, "git config ({origin})"),
+            Self::Git(origin) => f.write_str(origin),
             Self::Environment(name) => write!(f, "environment ({name})"),
             Self::Flag(name) => write!(f, "flag ({name})"),
             Self::Derived(from) => write!(f, "because of {from}"),
@@ -64,22 +66,6 @@ pub struct Sourced<T> {
     pub value: T,
     /// Where it came from.
     pub origin: Origin,
-}
-
-/// Which credential the Cosmos store signs in with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Credential {
-    /// The contract's order.
-    #[default]
-    Auto,
-    /// Account key.
-    Key,
-    /// Workload identity.
-    Workload,
-    /// Managed identity.
-    Managed,
-    /// Azure CLI.
-    Cli,
 }
 
 /// What is asked of the messages of commits that touch something regulated.
@@ -124,7 +110,7 @@ pub struct GitKey {
     pub key: String,
     /// Value.
     pub value: String,
-    /// The file or level.
+    /// The file or level, such as `git config (local)`.
     pub origin: String,
 }
 
@@ -174,6 +160,24 @@ impl Settings {
         Layers { file, sources }.settle()
     }
 
+    /// The destination alone, where it can be known although other settings do not load: a commit noted then
+    /// must not go elsewhere because the settings have changed meanwhile. Without a `config.toml` that reads
+    /// only the environment can name it.
+    #[must_use]
+    pub fn destination(paths: Option<&Paths>, sources: &Sources) -> Option<Destination> {
+        let file = paths.map(|paths| file::read(&paths.config_file())).transpose();
+        let named = ["GITOPS_AGENT_STORE", "COSMOS_ENDPOINT"]
+            .iter()
+            .any(|name| sources.environment.get(*name).is_some_and(|value| !value.is_empty()));
+        let layers = match file {
+            Ok(file) => Layers { file: file.flatten(), sources },
+            Err(_) if named => Layers { file: None, sources },
+            Err(_) => return None,
+        };
+        let store = layers.file.as_ref().map(|(_, file)| file.store.clone()).unwrap_or_default();
+        layers.destination(&store).ok().map(|found| found.value)
+    }
+
     /// Time to live of a record, in seconds.
     #[must_use]
     pub fn ttl(&self) -> i64 {
@@ -184,7 +188,13 @@ impl Settings {
     /// chose.
     #[must_use]
     pub fn hold(&self) -> Option<&'static str> {
-        (self.tenant.origin == Origin::BuiltIn && self.destination.value != Destination::Local)
+        self.hold_at(&self.destination.value)
+    }
+
+    /// The same for a destination that is not the settings' own.
+    #[must_use]
+    pub fn hold_at(&self, destination: &Destination) -> Option<&'static str> {
+        (self.tenant.origin == Origin::BuiltIn && *destination != Destination::Local)
             .then_some("no tenant is set: set GITOPS_AGENT_TENANT or `tenant` in config.toml")
     }
 }
@@ -218,7 +228,7 @@ impl Layers<'_> {
         let credential =
             self.pick(file.store.credential.clone(), "", "GITOPS_AGENT_CREDENTIAL").map_or_else(
                 || Ok(built_in(Credential::Auto)),
-                |found| checked("store.credential", found, credential),
+                |found| checked("store.credential", found, str::parse),
             )?;
         let privacy = self.pick(file.privacy.author.clone(), "", "").map_or_else(
             || Ok(built_in(Privacy::Plain)),
@@ -295,7 +305,13 @@ impl Layers<'_> {
             ));
         };
         let origin = kind.map_or_else(|| found.origin.clone(), |kind| kind.origin);
-        let endpoint = checked("store.endpoint", found, endpoint_url)?.value;
+        let endpoint = match endpoint_url(&found.value) {
+            Ok(endpoint) => endpoint,
+            Err(problem) => {
+                let shown = Sourced { value: without_credentials(&found.value), origin: found.origin };
+                return Err(refused("store.endpoint", &shown, problem));
+            }
+        };
         let name = |setting, file: &Option<String>, variable, default: &str| {
             self.pick(file.clone(), "", variable).map_or_else(
                 || Ok(default.to_owned()),
@@ -380,17 +396,6 @@ fn retention_days(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "must be a whole number of days from 1 to 24855 (2557 are seven years)".to_owned())
 }
 
-fn credential(text: &str) -> Result<Credential, String> {
-    match text {
-        "auto" => Ok(Credential::Auto),
-        "key" => Ok(Credential::Key),
-        "workload" => Ok(Credential::Workload),
-        "managed" => Ok(Credential::Managed),
-        "cli" => Ok(Credential::Cli),
-        _ => Err("must be `auto`, `key`, `workload`, `managed` or `cli`".to_owned()),
-    }
-}
-
 fn declarations(text: &str) -> Result<Declarations, String> {
     match text {
         "optional" => Ok(Declarations::Optional),
@@ -440,6 +445,15 @@ fn endpoint_url(text: &str) -> Result<String, String> {
         _ => return Err("must begin with https://".to_owned()),
     }
     Ok(format!("{}/", text.trim_end_matches('/')))
+}
+
+/// An address as an error may show it: what stands before an `@` or after a `?` or `;` can be a secret.
+fn without_credentials(address: &str) -> String {
+    let shown = address.split(['?', '#', ';']).next().unwrap_or_default();
+    let (scheme, rest) = shown.split_once("://").unwrap_or(("", shown));
+    let rest = rest.rsplit_once('@').map_or(rest.to_owned(), |(_, host)| format!("[removed]@{host}"));
+    let cut = if shown.len() < address.len() { "…" } else { "" };
+    if scheme.is_empty() { format!("{rest}{cut}") } else { format!("{scheme}://{rest}{cut}") }
 }
 
 /// Cosmos DB's rule for the names of databases and containers.

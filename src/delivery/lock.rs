@@ -13,6 +13,9 @@
 //! the look after it sees the row. If the holder was another hook that had not yet started its worker, that
 //! worker looks later still. What remains are the holder's own failures: it is killed, or its worker cannot be
 //! started. Then the row waits for the next commit, `flush` or `status --check` to tell of it; nothing is lost.
+//!
+//! Where the store is away, or waits for a person, one worker stays for the next attempts, without the lock
+//! ([`WorkerLock::to_wait`]): commits and `flush` go their way meanwhile.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -20,11 +23,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
-use crate::outbox::{Outbox, OutboxError};
-
 const FILE_NAME: &str = "worker.lock";
+/// Held by the one worker that stays for a later attempt.
+const WAITING: &str = "worker-waits.lock";
 
 /// The exclusive right to deliver from the outbox in one folder.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub struct WorkerLock {
     file: Option<File>,
 }
 
-fn open(dir: &Path) -> io::Result<File> {
+fn open(dir: &Path, name: &str) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -41,7 +42,7 @@ fn open(dir: &Path) -> io::Result<File> {
         .truncate(false)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
-        .open(dir.join(FILE_NAME))
+        .open(dir.join(name))
 }
 
 impl WorkerLock {
@@ -50,15 +51,24 @@ impl WorkerLock {
     /// # Errors
     /// When the lock file cannot be created or locked.
     pub fn try_acquire(dir: &Path) -> io::Result<Option<Self>> {
-        let lock = Self::try_take(dir)?;
+        let lock = Self::try_take(dir, FILE_NAME)?;
         if let Some(lock) = &lock {
             lock.sign();
         }
         Ok(lock)
     }
 
-    fn try_take(dir: &Path) -> io::Result<Option<Self>> {
-        let file = open(dir)?;
+    /// The right to wait for a later attempt, which one process at a time has. It hinders nobody from delivering:
+    /// whoever waits must take the other lock again first.
+    ///
+    /// # Errors
+    /// When the lock file cannot be created or locked.
+    pub fn to_wait(dir: &Path) -> io::Result<Option<Self>> {
+        Self::try_take(dir, WAITING)
+    }
+
+    fn try_take(dir: &Path, name: &str) -> io::Result<Option<Self>> {
+        let file = open(dir, name)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { file: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -108,7 +118,7 @@ impl WorkerLock {
     /// When the lock file cannot be created or locked.
     pub fn adopt(dir: &Path, file: File) -> io::Result<Option<Self>> {
         let given = file.metadata()?;
-        let wanted = open(dir)?.metadata()?;
+        let wanted = open(dir, FILE_NAME)?.metadata()?;
         if (given.dev(), given.ino()) != (wanted.dev(), wanted.ino()) {
             return Self::try_acquire(dir);
         }
@@ -145,17 +155,11 @@ impl Drop for WorkerLock {
     }
 }
 
-/// For a hook: the lock to start a worker with, where one is worth starting; `None` where one is
-/// at work already, where nothing waits, or where the next attempt lies in the future. `outbox` is `None` where
-/// it could not be opened and the record was spooled: then there is always something to do.
+/// For a hook that has just made something durable: the lock to start a worker with; `None` where one is at
+/// work already, which will look once more.
 ///
 /// # Errors
-/// When the outbox cannot be read or the lock file cannot be created.
-pub fn claim(dir: &Path, outbox: Option<&Outbox>, now: Timestamp) -> Result<Option<WorkerLock>, OutboxError> {
-    if let Some(outbox) = outbox
-        && outbox.next_attempt()?.is_none_or(|next| next > now)
-    {
-        return Ok(None);
-    }
-    WorkerLock::try_take(dir).map_err(|source| OutboxError::Io { path: dir.join(FILE_NAME), source })
+/// When the lock file cannot be created.
+pub fn claim(dir: &Path) -> io::Result<Option<WorkerLock>> {
+    WorkerLock::try_take(dir, FILE_NAME)
 }

@@ -2,7 +2,8 @@
 //!
 //! # The promise
 //!
-//! A record leaves the outbox only when its store has answered that it has it. What is killed, cut or
+//! *Exactly one record for each commit in the end*; delivery's part (`docs/reliability.md` names the test of each word):
+//! a record leaves the outbox only when its store has answered that it has it. What is killed, cut or
 //! answered twice in between is sent again, and sending again is harmless: records are deterministic and
 //! keyed by commit, a create that finds its document compares, and only a later judgement replaces, under
 //! `If-Match` ([`crate::judgement`]). A record goes to the destination it was queued for, whatever the
@@ -117,6 +118,8 @@ pub struct Report {
     pub refused: u64,
     /// Request units charged.
     pub request_units: f64,
+    /// Requests that the store answered with "slower" (429).
+    pub throttled: u64,
     /// Whether the time ran out.
     pub timed_out: bool,
     /// The first error of each destination.
@@ -133,6 +136,7 @@ impl Report {
         self.already += earlier.already;
         self.spooled += earlier.spooled;
         self.request_units += earlier.request_units;
+        self.throttled += earlier.throttled;
         self.timed_out |= earlier.timed_out;
         let new = |error: &DeliveryError| {
             !earlier.errors.iter().any(|known| known.destination == error.destination)
@@ -243,7 +247,7 @@ async fn rounds(
                 Some(store) => Ok(Arc::clone(store)),
                 None => open_store(&destination),
             };
-            let pace = paces.entry(id).or_insert_with(|| Pace::new(options.concurrency));
+            let pace = paces.entry(id).or_insert_with(|| Pace::new(options.concurrency, Instant::now()));
             let mut visit = Visit::new(outbox, id, &destination, pace, options, surroundings, report)?;
             if let Some(store) = visit.run(open, force, deadline).await? {
                 stores.insert(id, store);

@@ -65,11 +65,14 @@ impl<'a, 's> Visit<'a, 's> {
         force: bool,
         deadline: Option<Instant>,
     ) -> Result<Option<Arc<dyn Store>>, OutboxError> {
-        if self.gate.open && self.now() < self.gate.retry_at && !force {
+        let waits = self.gate.open && self.now() < self.gate.retry_at && !force;
+        if waits && !self.waits_for_a_credential() {
             return Ok(None);
         }
         let store = match open() {
+            Ok(store) if waits && !self.may_sign_in(&*store) => return Ok(None),
             Ok(store) => store,
+            Err(_) if waits => return Ok(None),
             Err(error) => {
                 self.note_error(&error);
                 // No record has had a chance: one failure is enough to wait.
@@ -96,6 +99,17 @@ impl<'a, 's> Visit<'a, 's> {
         }
         self.flow(&*store, deadline).await?;
         Ok(Some(store))
+    }
+
+    fn waits_for_a_credential(&self) -> bool {
+        self.gate.held && matches!(self.gate.kind.as_str(), "no-credential" | "sign-in" | "unauthorized")
+    }
+
+    /// Whether this process has another credential than the one that was refused: a shell may have a key where a
+    /// GUI has none. The refusal names its own, and where there was none the store could not even be opened.
+    fn may_sign_in(&self, store: &dyn Store) -> bool {
+        self.gate.kind == "no-credential"
+            || store.signs_in_by().is_some_and(|name| !self.gate.message.contains(name))
     }
 
     fn partitions_to_probe(&self, force: bool) -> Vec<GateScope> {
@@ -134,18 +148,22 @@ impl<'a, 's> Visit<'a, 's> {
                 queue.clear();
             } else if queue.is_empty() && !dry && under_way.len() < self.pace.limit() {
                 self.write_back()?;
+                // A commit made while history flows waits in a spool file, and goes before it.
+                let now = self.now();
+                super::take_in(self.report, self.outbox, self.options, now)?;
                 queue = self.fetch(batch, &sent)?;
                 dry = queue.is_empty();
             }
-            let paused = self.pace.paused_until(Instant::now());
-            while paused.is_none()
+            let mut pause = self.pace.next_start(under_way.len(), Instant::now());
+            while pause.is_none()
                 && under_way.len() < self.pace.limit()
                 && let Some(next) = queue.pop_front()
             {
                 sent.extend(next.iter().map(|waiting| waiting.entry));
                 under_way.push(send(store, next));
+                pause = self.pace.next_start(under_way.len(), Instant::now());
             }
-            let pause = paused.filter(|_| !queue.is_empty());
+            let pause = pause.filter(|_| !queue.is_empty() && under_way.len() < self.pace.limit());
             if under_way.is_empty() {
                 let Some(pause) = pause else { break };
                 until(earlier(deadline, Some(pause)), std::future::pending::<()>()).await;
@@ -183,10 +201,12 @@ impl<'a, 's> Visit<'a, 's> {
     /// Takes note of one record's answer.
     fn absorb(&mut self, answer: Answer) {
         let Answer { waiting, said, costs } = answer;
-        for cost in &costs {
-            self.progress.request_units += cost.request_units;
-            self.report.request_units += cost.request_units;
-            self.progress.latencies.push(cost.latency);
+        let units: f64 = costs.iter().map(|cost| cost.request_units).sum();
+        self.progress.request_units += units;
+        self.report.request_units += units;
+        self.progress.latencies.extend(costs.iter().map(|cost| cost.latency));
+        if !matches!(said, Said::Failed(_)) {
+            self.pace.charged(units, Instant::now());
         }
         let outcome = match said {
             Said::Failed(error) => self.failed(&waiting, &error),
@@ -214,7 +234,6 @@ impl<'a, 's> Visit<'a, 's> {
     fn succeeded(&mut self, waiting: &Waiting) -> Outcome {
         self.report.delivered += 1;
         self.progress.last_success = Some(self.now());
-        self.pace.succeeded();
         self.close_gates(waiting);
         Outcome::Delivered
     }
@@ -228,6 +247,7 @@ impl<'a, 's> Visit<'a, 's> {
             return Outcome::Refused { kind, message };
         }
         if pace::is_throttle(error) {
+            self.report.throttled += 1;
             self.pace.throttled(error.retry_after, Instant::now());
         }
         let partition = (error.class == ErrorClass::Held && error.kind == PARTITION_FULL)

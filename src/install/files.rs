@@ -12,6 +12,9 @@
 //! .git/hooks.before-gitops-agent/helper           a link to ../hooks/helper
 //! ```
 //!
+//! Other managers do the same to us: pre-commit and prek rename what they find to `NAME.legacy` and go on
+//! calling it, which is as good as before; lefthook renames it to `NAME.old` and calls it no more.
+//!
 //! The moved files are the only state: a hook is theirs exactly where it lies in that folder as
 //! anything but such a link.
 
@@ -22,11 +25,14 @@ use std::path::{Path, PathBuf};
 
 use super::git::to_bytes;
 use super::plan::{Plan, Step};
-use super::shim::{self, First, HOOKS};
+use super::shim::{self, ALL_HOOKS, First};
 use super::{InstallError, io_error};
 
 /// Lies in a hooks folder that an installation made, and says how many folders above it are ours too.
 const CREATED: &str = ".created-by-gitops-agent";
+
+/// What others rename a hook to when they take its place.
+const RENAMED: [&str; 2] = ["legacy", "old"];
 
 /// What is at a hook's path.
 #[derive(Debug, PartialEq, Eq)]
@@ -107,6 +113,8 @@ fn beside(folder: &Path) -> PathBuf {
 pub(super) struct Way<'a> {
     /// The program.
     pub(super) exe: &'a Path,
+    /// Which hooks.
+    pub(super) hooks: &'a [&'static str],
     /// Links to the program are fine here. Not in a folder that a tool or a team keeps: Husky writes
     /// its files anew on each `npm install`, and would write through the link.
     pub(super) links: bool,
@@ -114,68 +122,101 @@ pub(super) struct Way<'a> {
     pub(super) hide: bool,
 }
 
+/// One hook's path, and what is to come there.
+struct Slot {
+    name: &'static str,
+    at: PathBuf,
+    found: Found,
+    /// Whether a hook of theirs is to be called.
+    chained: bool,
+    /// Whether that one is pre-commit's or prek's.
+    managers: bool,
+}
+
 /// Plans the hooks of one folder.
 pub(super) fn plan_into(folder: &Path, way: Way<'_>, plan: &mut Plan) -> Result<(), InstallError> {
     let folder = &plan_folder(folder, plan)?;
     let kept_folder = beside(folder);
     let mut made = kept_folder.is_dir();
-    let mut chained = false;
-    let mut hooks = Vec::new();
-    for name in HOOKS {
-        let at = folder.join(name);
-        let kept = kept_folder.join(name);
+    let mut restored = Vec::new();
+    let mut slots = Vec::new();
+    for &name in way.hooks {
+        let (at, kept) = (folder.join(name), kept_folder.join(name));
         let found = inspect(&at)?;
-        let active = match found {
+        if legacy_program(&at).is_some_and(|program| program == way.exe) {
+            continue;
+        }
+        let (chained, managers) = match found {
             Found::Foreign { active } => {
                 if !made {
                     plan.steps.push(Step::CreateFolder(kept_folder.clone()));
                     made = true;
                 }
-                if kept.symlink_metadata().is_ok() {
-                    let old = free_name(&kept);
-                    plan.notes.push(format!(
-                        "{} was replaced since the last installation; the hook from before lies in {}",
-                        at.display(),
-                        old.display()
-                    ));
-                    plan.steps.push(Step::Move { from: kept.clone(), to: old });
-                }
-                plan.steps.push(Step::Move { from: at.clone(), to: kept });
-                active
+                restored.extend(plan_keep(folder, &at, &kept, plan));
+                (active, is_managers(&at))
             }
-            _ => is_active(&kept),
+            _ => (is_active(&kept) && !is_helper(folder, &kept), is_managers(&kept)),
         };
-        chained |= active;
-        hooks.push((name, at, found, active));
+        slots.push(Slot { name, at, found, chained, managers });
     }
-    if chained {
-        plan_helpers(folder, &kept_folder, way.hide, plan)?;
+    if slots.iter().any(|slot| slot.chained) {
+        plan_helpers(folder, &kept_folder, way, &restored, plan)?;
     }
     let kept_name = to_bytes(Path::new(kept_folder.file_name().unwrap_or_default()));
-    for (name, at, found, active) in hooks {
-        if matches!(found, Found::Changed { .. }) {
-            plan.notes.push(format!(
-                "{} was changed after its installation and is left alone; to have it written anew, delete it \
-                 and run `gitops-agent install` again",
-                at.display()
-            ));
-            continue;
-        }
-        let first = if active { First::Beside(&kept_name) } else { First::Nothing };
-        // pre-push is the one hook whose failure counts, and a program that cannot start fails.
-        if way.links && !active && name != "pre-push" && cfg!(unix) && is_agent(way.exe) {
-            if found != Found::Link(way.exe.to_owned()) {
-                plan.steps.push(Step::Link { at, to: way.exe.to_owned() });
-            }
-            continue;
-        }
-        let content = shim::hook(name, way.exe, first);
-        let same = matches!(&found, Found::Script { text, .. } if *text == content) && is_active(&at);
-        if !same {
-            plan.steps.push(Step::Write { at, content, executable: true });
-        }
+    for slot in slots {
+        plan_hook(slot, way, &kept_name, plan);
     }
     Ok(())
+}
+
+/// Moves a hook of theirs into the folder for such. Returns where one from an earlier installation goes, if it
+/// goes back into the hooks folder.
+fn plan_keep(folder: &Path, at: &Path, kept: &Path, plan: &mut Plan) -> Option<PathBuf> {
+    let has_kept = kept.symlink_metadata().is_ok() && !is_helper(folder, kept);
+    let renamed = plan_renamed(at, has_kept.then_some(kept), plan);
+    let in_the_way = kept.symlink_metadata().is_ok() && renamed.is_none();
+    if in_the_way && (is_helper(folder, kept) || same_file(at, kept)) {
+        plan.steps.push(Step::Remove(kept.to_owned()));
+    } else if in_the_way {
+        let old = free_name(kept);
+        plan.notes.push(format!(
+            "{} was replaced since the last installation; the hook from before lies in {}",
+            at.display(),
+            old.display()
+        ));
+        plan.steps.push(Step::Move { from: kept.to_owned(), to: old });
+    }
+    plan.steps.push(Step::Move { from: at.to_owned(), to: kept.to_owned() });
+    renamed
+}
+
+fn plan_hook(slot: Slot, way: Way<'_>, kept_name: &[u8], plan: &mut Plan) {
+    let Slot { name, at, found, chained, managers } = slot;
+    if matches!(found, Found::Changed { .. }) {
+        plan.notes.push(format!(
+            "{} was changed after its installation and is left alone; to have it written anew, delete it and run \
+             `gitops-agent install` again",
+            at.display()
+        ));
+        return;
+    }
+    // pre-push is the one hook whose failure counts, and a program that cannot start fails.
+    if way.links && !chained && name != "pre-push" && cfg!(unix) && is_agent(way.exe) {
+        if found != Found::Link(way.exe.to_owned()) {
+            plan.steps.push(Step::Link { at, to: way.exe.to_owned() });
+        }
+        return;
+    }
+    let first = match (chained, managers) {
+        (true, true) => First::BesideUnlessLegacy(kept_name),
+        (true, false) => First::Beside(kept_name),
+        (false, _) => First::Nothing,
+    };
+    let content = shim::hook(name, way.exe, first);
+    let same = matches!(&found, Found::Script { text, .. } if *text == content) && is_active(&at);
+    if !same {
+        plan.steps.push(Step::Write { at, content, executable: true });
+    }
 }
 
 /// Plans the folder itself and returns its real path, so that "beside" is beside the folder and not
@@ -212,18 +253,29 @@ fn plan_folder(folder: &Path, plan: &mut Plan) -> Result<PathBuf, InstallError> 
 }
 
 /// Links everything else of the hooks folder into the folder of the moved hooks.
-fn plan_helpers(folder: &Path, kept: &Path, hide: bool, plan: &mut Plan) -> Result<(), InstallError> {
+fn plan_helpers(
+    folder: &Path,
+    kept: &Path,
+    way: Way<'_>,
+    restored: &[PathBuf],
+    plan: &mut Plan,
+) -> Result<(), InstallError> {
     for entry in entries(folder)? {
         let name = entry.file_name().unwrap_or_default();
         let at = kept.join(name);
-        let ours =
-            HOOKS.iter().any(|hook| name == *hook) || name == CREATED || (hide && name == ".gitignore");
+        let ours = way.hooks.iter().any(|hook| name == *hook)
+            || name == CREATED
+            || (way.hide && name == ".gitignore");
+        // A hook of ours under another name is about to go, unless theirs takes that name.
+        let goes = !restored.contains(&entry)
+            && matches!(inspect(&entry), Ok(Found::Link(_) | Found::Script { .. }));
+        let ours = ours || goes;
         if !ours && at.symlink_metadata().is_err() {
             plan.steps.push(Step::Link { at, to: helper_target(folder, &entry) });
         }
     }
     let ignore = kept.join(".gitignore");
-    if hide && ignore.symlink_metadata().is_err() {
+    if way.hide && ignore.symlink_metadata().is_err() {
         plan.steps.push(Step::Write { at: ignore, content: b"*\n".to_vec(), executable: false });
     }
     Ok(())
@@ -236,6 +288,66 @@ fn helper_target(folder: &Path, entry: &Path) -> PathBuf {
     target
 }
 
+/// Whether this entry of the folder of moved hooks is such a link.
+fn is_helper(folder: &Path, entry: &Path) -> bool {
+    fs::read_link(entry).is_ok_and(|target| target == helper_target(folder, entry))
+}
+
+/// The program that our hook calls where pre-commit or prek has taken its place and goes on calling it.
+pub(super) fn legacy_program(at: &Path) -> Option<PathBuf> {
+    if !is_managers(at) || !is_active(at) {
+        return None;
+    }
+    let renamed = at.with_extension(RENAMED[0]);
+    match inspect(&renamed) {
+        Ok(Found::Link(program)) => Some(program),
+        Ok(Found::Script { agent, .. }) if is_active(&renamed) => Some(agent),
+        _ => None,
+    }
+}
+
+/// Whether pre-commit or prek wrote this hook.
+fn is_managers(hook: &Path) -> bool {
+    let small = hook.metadata().is_ok_and(|data| data.is_file() && data.len() <= shim::LONGEST);
+    small
+        && fs::read(hook).is_ok_and(|text| {
+            [&b"# File generated by pre-commit"[..], b"# File generated by prek"]
+                .iter()
+                .any(|mark| memchr::memmem::find(&text, mark).is_some())
+        })
+}
+
+/// Takes away a hook of ours that another manager renamed when it took the place `at`. The hook that ours
+/// called, `kept`, gets that name, as it would have without us: then this is returned.
+fn plan_renamed(at: &Path, kept: Option<&Path>, plan: &mut Plan) -> Option<PathBuf> {
+    for suffix in RENAMED {
+        let renamed = at.with_extension(suffix);
+        if !matches!(inspect(&renamed), Ok(Found::Link(_) | Found::Script { .. })) {
+            continue;
+        }
+        plan.steps.push(Step::Remove(renamed.clone()));
+        // A manager's own hook from before is nothing that it would have renamed.
+        if let Some(kept) = kept.filter(|kept| !is_managers(kept) && !same_file(kept, at)) {
+            plan.steps.push(Step::Move { from: kept.to_owned(), to: renamed.clone() });
+            return Some(renamed);
+        }
+    }
+    None
+}
+
+/// Whether two files have the same bytes and mode, or two links the same target.
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::read_link(one), fs::read_link(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        (Err(_), Err(_)) => {
+            let mode = |path: &Path| path.metadata().map(|data| data.permissions()).ok();
+            mode(one) == mode(other)
+                && fs::read(one).ok().zip(fs::read(other).ok()).is_some_and(|(a, b)| a == b)
+        }
+        _ => false,
+    }
+}
+
 /// Plans the way back for one folder. What is not ours, or was changed since, stays, with a note.
 pub(super) fn plan_out_of(folder: &Path, plan: &mut Plan) -> Result<(), InstallError> {
     let Ok(folder) = fs::canonicalize(folder) else { return Ok(()) };
@@ -245,9 +357,9 @@ pub(super) fn plan_out_of(folder: &Path, plan: &mut Plan) -> Result<(), InstallE
     let kept_folder = beside(&folder);
     let mut gone = Vec::new();
     let mut back = Vec::new();
-    for name in HOOKS {
+    for name in ALL_HOOKS {
         let (at, kept) = (folder.join(name), kept_folder.join(name));
-        let has_kept = kept.symlink_metadata().is_ok();
+        let has_kept = kept.symlink_metadata().is_ok() && !is_helper(&folder, &kept);
         match inspect(&at) {
             Ok(Found::Link(_) | Found::Script { .. }) => {
                 plan.steps.push(Step::Remove(at.clone()));
@@ -262,7 +374,12 @@ pub(super) fn plan_out_of(folder: &Path, plan: &mut Plan) -> Result<(), InstallE
                 continue;
             }
             Ok(Found::Foreign { .. }) | Err(InstallError::NotAFile { .. }) => {
-                if has_kept {
+                if plan_renamed(&at, has_kept.then_some(&*kept), plan).is_some() {
+                    back.push(kept);
+                } else if has_kept && same_file(&at, &kept) {
+                    plan.steps.push(Step::Remove(kept.clone()));
+                    back.push(kept);
+                } else if has_kept {
                     plan.notes.push(format!(
                         "{} was replaced after the installation and stays; the hook from before lies in {}",
                         at.display(),
@@ -296,17 +413,18 @@ fn plan_helpers_out(
     let all = entries(kept)?;
     // A hook that stays here is called by a script that stays there: leave it its helpers.
     let hooks_stay = all.iter().any(|entry| {
-        HOOKS.iter().any(|hook| entry.file_name().is_some_and(|name| name == *hook)) && !back.contains(entry)
+        ALL_HOOKS.iter().any(|hook| entry.file_name().is_some_and(|name| name == *hook))
+            && !back.contains(entry)
+            && !is_helper(folder, entry)
     });
     if hooks_stay {
         return Ok(());
     }
     let mut stays = false;
     for entry in all.iter().filter(|entry| !back.contains(entry)) {
-        let link = fs::read_link(entry).is_ok_and(|target| target == helper_target(folder, entry));
         let ignore = entry.file_name().is_some_and(|name| name == ".gitignore")
             && fs::read(entry).is_ok_and(|content| content == b"*\n");
-        if link || ignore {
+        if is_helper(folder, entry) || ignore {
             plan.steps.push(Step::Remove(entry.clone()));
         } else {
             stays = true;
@@ -342,7 +460,7 @@ fn plan_folder_out(folder: &Path, gone: &[PathBuf], plan: &mut Plan) -> Result<(
 
 /// Whether an installation left anything in this folder.
 pub(super) fn any_of_ours(folder: &Path) -> bool {
-    HOOKS.iter().any(|name| {
+    ALL_HOOKS.iter().any(|name| {
         matches!(
             inspect(&folder.join(name)),
             Ok(Found::Link(_) | Found::Script { .. } | Found::Changed { .. })
@@ -350,9 +468,9 @@ pub(super) fn any_of_ours(folder: &Path) -> bool {
     })
 }
 
-/// Whether somebody else's hook runs from this folder at one of our places.
-pub(super) fn any_foreign(folder: &Path) -> bool {
-    HOOKS.iter().any(|name| matches!(inspect(&folder.join(name)), Ok(Found::Foreign { active: true })))
+/// Whether somebody else's hook runs from this folder at the place of one of `hooks`.
+pub(super) fn any_foreign(folder: &Path, hooks: &[&str]) -> bool {
+    hooks.iter().any(|name| matches!(inspect(&folder.join(name)), Ok(Found::Foreign { active: true })))
 }
 
 /// A folder's entries in the order of their names, so that plans are the same each time.

@@ -75,7 +75,10 @@ impl Git {
     }
 
     /// Major and minor version.
-    pub(super) fn version(&self) -> Result<(u32, u32), InstallError> {
+    ///
+    /// # Errors
+    /// Where Git cannot be started.
+    pub fn version(&self) -> Result<(u32, u32), InstallError> {
         let text = self.text(["--version"])?;
         let mut parts = text
             .split_whitespace()
@@ -99,6 +102,12 @@ impl Git {
     /// The folder that all worktrees of the repository share.
     pub(super) fn common_folder(&self) -> Result<PathBuf, InstallError> {
         self.path(["rev-parse", "--path-format=absolute", "--git-common-dir"])
+    }
+
+    /// Whether the repository is one without files of its own, which others push to. Also true in a worktree
+    /// that was added to such a one.
+    pub(super) fn is_bare(&self) -> Result<bool, InstallError> {
+        Ok(self.config(None, false, "core.bare")?.is_some_and(|value| value == b"true"))
     }
 
     /// The root of the worktree; `None` in a bare repository and inside a Git folder.
@@ -150,6 +159,15 @@ impl Git {
             Some(128) if scope == Some(Scope::System) => Ok(None),
             _ => Err(self.failed(&arguments, &output)),
         }
+    }
+
+    /// Where the value in force of a key is set, as Git names it, and the value.
+    pub(super) fn config_origin(&self, key: &str) -> Result<Option<(String, String)>, InstallError> {
+        let output = self.run(["config", "--show-origin", "-z", "--get", key])?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut words = text.split('\0');
+        let found = words.next().zip(words.next()).filter(|_| output.status.success());
+        Ok(found.map(|(origin, value)| (origin.to_owned(), value.to_owned())))
     }
 
     /// Every key and value whose key begins with `prefix` (lower case), in file order.

@@ -18,7 +18,7 @@ use super::InstallError;
 use super::files::{self, Found};
 use super::git::{Git, Scope, to_bytes, to_path};
 use super::plan::{Plan, Step};
-use super::shim::{self, First, HOOKS, OTHER_HOOKS};
+use super::shim::{self, ALL_HOOKS, First, HOOKS, OTHER_HOOKS};
 
 const HOOKS_PATH: &str = "core.hooksPath";
 
@@ -36,6 +36,14 @@ pub(super) fn is_configured(git: &Git, scope: Option<Scope>) -> Result<bool, Ins
     Ok(!git.config_entries(scope, "hook.gitops-agent-")?.is_empty())
 }
 
+/// How the command of a configured hook begins; the quoted program follows.
+const COMMAND: &str = "gitops_agent() { test ! -x ";
+
+/// The program that a configured hook calls; `None` where somebody changed the command.
+pub(super) fn program_of(command: &str) -> Option<PathBuf> {
+    shim::quoted_prefix(command.strip_prefix(COMMAND)?.as_bytes()).map(|path| to_path(&path))
+}
+
 fn section(hook: &str) -> String {
     format!("hook.gitops-agent-{hook}")
 }
@@ -45,19 +53,18 @@ fn section(hook: &str) -> String {
 pub(super) fn plan_configured(
     git: &Git,
     scope: Scope,
+    hooks: &[&str],
     exe: &Path,
     plan: &mut Plan,
 ) -> Result<(), InstallError> {
     let entries = git.config_entries(Some(scope), "hook.gitops-agent-")?;
     let program = String::from_utf8(shim::quote(&to_bytes(exe)))
         .map_err(|_| InstallError::NotUtf8 { path: exe.to_owned() })?;
-    for hook in HOOKS {
+    for hook in hooks {
         // Git appends "$@". Its exit code counts in pre-push, and a program that is gone must be silence.
-        let command = format!(
-            "gitops_agent() {{ test ! -x {program} || {program} hook {hook} \"$@\" || :; }}; gitops_agent"
-        );
+        let command = format!("{COMMAND}{program} || {program} hook {hook} \"$@\" || :; }}; gitops_agent");
         // The command goes first: an event without one makes every Git command fail that runs hooks.
-        for (name, value) in [("command", command), ("event", hook.to_owned())] {
+        for (name, value) in [("command", command), ("event", (*hook).to_owned())] {
             let key = format!("{}.{name}", section(hook));
             if !entries.iter().any(|(other, set)| *other == key && *set == value) {
                 plan.steps.push(Step::SetConfig { scope, key, value });
@@ -70,7 +77,7 @@ pub(super) fn plan_configured(
 /// Plans the removal of [`plan_configured`], whichever version of Git is here now.
 pub(super) fn plan_configured_out(git: &Git, scope: Scope, plan: &mut Plan) -> Result<(), InstallError> {
     let entries = git.config_entries(Some(scope), "hook.gitops-agent-")?;
-    for hook in HOOKS {
+    for hook in ALL_HOOKS {
         let section = section(hook);
         if entries.iter().any(|(key, _)| key.strip_prefix(&section).is_some_and(|rest| rest.starts_with('.')))
         {
@@ -90,7 +97,7 @@ pub(super) fn plan_install(
     let current = git.config(Some(Scope::Global), true, HOOKS_PATH)?.map(|value| to_path(&value));
     let ours = current.as_deref().is_some_and(|path| same_folder(path, folder));
     if !ours && git.runs_configured_hooks()? {
-        return plan_configured(git, Scope::Global, exe, plan);
+        return plan_configured(git, Scope::Global, &HOOKS, exe, plan);
     }
     match &current {
         Some(path) if !ours && path.is_absolute() => {
@@ -98,7 +105,7 @@ pub(super) fn plan_install(
                 "your global core.hooksPath stays {}; the hooks go into that folder",
                 path.display()
             ));
-            files::plan_into(path, files::Way { exe, links: false, hide: false }, plan)?;
+            files::plan_into(path, files::Way { exe, hooks: &HOOKS, links: false, hide: false }, plan)?;
         }
         _ => plan_redirect(git, folder, exe, ours, plan)?,
     }

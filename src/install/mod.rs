@@ -19,6 +19,8 @@
 //! * A hook never fails because of the agent: a program that is gone is silence. A hook file that is
 //!   a link to a missing program does not exist for Git; the scripts look before they call.
 //!
+//! A bare repository gets `post-receive` as well, which records what is pushed to it.
+//!
 //! Limits: Git 2.31 or later (`rev-parse --path-format`). A worktree added after the installation to
 //! a repository with a relative `core.hooksPath` has a hooks folder of its own and needs another run.
 
@@ -35,8 +37,8 @@ use std::path::{Path, PathBuf};
 
 pub use git::{Git, Scope};
 pub use plan::{Plan, Step, apply};
-pub use shim::HOOKS;
-pub use state::{HookReport, HookState, hook_report};
+pub use shim::{ALL_HOOKS, HOOKS, SERVER_HOOK};
+pub use state::{HookReport, HookState, hook_report, hooks_path_origin};
 
 /// What to install into, or take out of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,18 +162,33 @@ pub fn plan_install(git: &Git, target: &Target, exe: &Path) -> Result<Plan, Inst
 fn plan_repository(git: &Git, exe: &Path, plan: &mut Plan) -> Result<(), InstallError> {
     let places = places(git)?;
     let configured = git.runs_configured_hooks()?;
+    let bare = git.is_bare()?;
     if places.iter().all(|place| global::is_ours(&place.folder))
         || configured && global::is_configured(git, Some(Scope::Global))?
     {
         plan.notes.push("this repository is covered by the installation for all repositories".to_owned());
-        return Ok(());
+        if !bare {
+            return Ok(());
+        }
+        // Whoever installs in a bare repository wants its pushes recorded, which the other one leaves alone.
+        let hooks = &[SERVER_HOOK];
+        if configured {
+            return global::plan_configured(git, Scope::Local, hooks, exe, plan);
+        }
+        return files::plan_into(
+            &own_folder(git)?,
+            files::Way { exe, hooks, links: true, hide: false },
+            plan,
+        );
     }
+    let hooks: &[&'static str] = if bare { &ALL_HOOKS } else { &HOOKS };
     let own = own_folder(git)?;
     let crowded = |place: &Place| {
-        !files::any_of_ours(&place.folder) && (place.folder != own || files::any_foreign(&place.folder))
+        !files::any_of_ours(&place.folder)
+            && (place.folder != own || files::any_foreign(&place.folder, hooks))
     };
     if configured && (global::is_configured(git, Some(Scope::Local))? || places.iter().any(crowded)) {
-        return global::plan_configured(git, Scope::Local, exe, plan);
+        return global::plan_configured(git, Scope::Local, hooks, exe, plan);
     }
     for place in &places {
         // A relative global path can lead back to our folder in one worktree only; leave it alone there.
@@ -180,7 +197,7 @@ fn plan_repository(git: &Git, exe: &Path, plan: &mut Plan) -> Result<(), Install
         }
         place.describe(&own, plan);
         let hide = place.in_work_tree && !place.tracked;
-        files::plan_into(&place.folder, files::Way { exe, links: place.folder == own, hide }, plan)?;
+        files::plan_into(&place.folder, files::Way { exe, hooks, links: place.folder == own, hide }, plan)?;
     }
     Ok(())
 }

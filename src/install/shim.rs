@@ -13,7 +13,15 @@ use super::git::{to_bytes, to_path};
 /// The hooks that capture commits (`git-facts.md`, "Which hooks fire").
 pub const HOOKS: [&str; 5] = ["post-commit", "post-merge", "post-rewrite", "post-applypatch", "pre-push"];
 
-/// The other hooks that Git looks for in the hooks folder, as of Git 2.54. A global `core.hooksPath`
+/// Git calls it in the repository that a push arrives in: merges made by a forge, and commits of people
+/// without the agent, are seen there only.
+pub const SERVER_HOOK: &str = "post-receive";
+
+/// [`HOOKS`] and [`SERVER_HOOK`]: what a bare repository gets.
+pub const ALL_HOOKS: [&str; 6] =
+    ["post-commit", "post-merge", "post-rewrite", "post-applypatch", "pre-push", SERVER_HOOK];
+
+/// The other hooks that Git looks for in the hooks folder, as of Git 2.55. A global `core.hooksPath`
 /// hides these in every repository, so each is handed on.
 pub(super) const OTHER_HOOKS: [&str; 22] = [
     "applypatch-msg",
@@ -49,13 +57,16 @@ const FIND_OWN_HOOK: &str = include_str!("../../hooks/find-own-hook");
 /// A longer file is nobody's shim; ours have about 2 KiB.
 pub(super) const LONGEST: u64 = 64 * 1024;
 
-/// Which hook a script calls before ours.
+/// Which hook a script calls beside ours: after it, or before it where both want the same input.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum First<'a> {
     /// None.
     Nothing,
     /// The one of the same name in the folder of this name, beside the script's own.
     Beside(&'a [u8]),
+    /// The same, but not where a manager has renamed the script to `NAME.legacy` and calls it: the hook is that
+    /// manager's from an earlier installation, and would complain about being called by itself.
+    BesideUnlessLegacy(&'a [u8]),
     /// The repository's own.
     Own,
     /// The one of the same name in this folder: absolute, or relative to where hooks start.
@@ -71,7 +82,7 @@ pub(super) struct Shim {
     pub(super) agent: PathBuf,
 }
 
-/// The script for one of [`HOOKS`].
+/// The script for one of [`ALL_HOOKS`].
 pub(super) fn hook(name: &str, exe: &Path, first: First<'_>) -> Vec<u8> {
     let mut value = first_value(first, name);
     if matches!(first, First::Own | First::In(_)) {
@@ -94,7 +105,7 @@ pub(super) fn recognise(text: &[u8]) -> Option<Shim> {
     let rest = text.strip_prefix(MARK)?;
     let end = rest.iter().position(|&byte| byte == b'\n')?;
     let (digest, body) = (&rest[..end], &rest[end + 1..]);
-    let as_shipped = HOOKS.iter().map(|name| template(name)).any(|shipped| shipped.as_bytes() == text);
+    let as_shipped = ALL_HOOKS.iter().map(|name| template(name)).any(|shipped| shipped.as_bytes() == text);
     let agent = text
         .split(|&byte| byte == b'\n')
         .find_map(|line| line.strip_prefix(b"agent="))
@@ -117,6 +128,21 @@ pub(super) fn quote(bytes: &[u8]) -> Vec<u8> {
     quoted
 }
 
+/// What [`quote`] made of it at the beginning of `bytes`, undone.
+pub(super) fn quoted_prefix(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = bytes.strip_prefix(b"'")?;
+    let mut inner = Vec::new();
+    loop {
+        let end = rest.iter().position(|&byte| byte == b'\'')?;
+        inner.extend_from_slice(&rest[..end]);
+        match rest[end + 1..].strip_prefix(b"\\''") {
+            Some(more) => rest = more,
+            None => return Some(inner),
+        }
+        inner.push(b'\'');
+    }
+}
+
 /// The inverse of [`quote`]; anything else comes back as it is.
 fn unquote(bytes: &[u8]) -> Vec<u8> {
     let Some(inner) = bytes.strip_prefix(b"'").and_then(|rest| rest.strip_suffix(b"'")) else {
@@ -131,6 +157,7 @@ fn template(name: &str) -> &'static str {
         "post-rewrite" => include_str!("../../hooks/post-rewrite"),
         "post-applypatch" => include_str!("../../hooks/post-applypatch"),
         "pre-push" => include_str!("../../hooks/pre-push"),
+        SERVER_HOOK => include_str!("../../hooks/post-receive"),
         _ => include_str!("../../hooks/post-commit"),
     }
 }
@@ -141,6 +168,10 @@ fn first_value(first: First<'_>, name: &str) -> Vec<u8> {
         First::Nothing => b"first=''\n".to_vec(),
         First::Beside(folder) => {
             [b"first=${0%/*}/../" as &[u8], &quote(folder), b"/", name.as_bytes(), b"\n"].concat()
+        }
+        First::BesideUnlessLegacy(folder) => {
+            [&first_value(First::Beside(folder), name)[..], b"[ \"${0%.legacy}\" = \"$0\" ] || first=''\n"]
+                .concat()
         }
         First::Own => FIND_OWN_HOOK.as_bytes().to_vec(),
         First::In(folder) => {
@@ -185,7 +216,7 @@ mod tests {
 
     #[test]
     fn every_script_has_its_marked_places_once() {
-        for name in HOOKS {
+        for name in ALL_HOOKS {
             let text = template(name);
             assert_eq!(text.matches(AGENT_LINE).count(), 1, "{name}");
             assert_eq!(text.matches(FIRST_LINE).count(), 1, "{name}");
@@ -199,8 +230,14 @@ mod tests {
     #[test]
     fn what_was_written_is_recognised_and_a_change_is_noticed() {
         let exe = Path::new("/opt/o'brien & co/gitops-agent");
-        for first in [First::Nothing, First::Beside(b"hooks.x"), First::Own, First::In(Path::new("a b"))] {
-            for name in HOOKS {
+        for first in [
+            First::Nothing,
+            First::Beside(b"hooks.x"),
+            First::BesideUnlessLegacy(b"y"),
+            First::Own,
+            First::In(Path::new("a b")),
+        ] {
+            for name in ALL_HOOKS {
                 let text = hook(name, exe, first);
                 assert_eq!(recognise(&text).unwrap(), Shim { intact: true, agent: exe.to_owned() });
                 let changed = [&text[..], b"echo mine\n"].concat();
@@ -228,6 +265,8 @@ mod tests {
     fn quotes_are_undone() {
         for text in ["", "plain", "o'brien", "''", "a\nb $HOME `x` \\"] {
             assert_eq!(unquote(&quote(text.as_bytes())), text.as_bytes());
+            let longer = [&quote(text.as_bytes())[..], b" || it's more"].concat();
+            assert_eq!(quoted_prefix(&longer).unwrap(), text.as_bytes());
         }
     }
 }

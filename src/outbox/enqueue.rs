@@ -140,12 +140,13 @@ impl Outbox {
     pub fn repositories(&self) -> Result<Vec<RepositoryRow>, OutboxError> {
         let mut statement = self
             .connection
-            .prepare("SELECT path, repository_id, recorded FROM repositories ORDER BY path")?;
+            .prepare("SELECT path, repository_id, recorded, common_dir FROM repositories LEFT JOIN tracked USING (tracked) ORDER BY path")?;
         let rows = statement.query_map([], |row| {
             Ok(RepositoryRow {
                 path: path_of(&row.get::<_, Vec<u8>>(0)?),
                 id: row.get(1)?,
                 recorded: count(row.get(2)?),
+                common_dir: row.get::<_, Option<Vec<u8>>>(3)?.map(|bytes| path_of(&bytes)),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -176,6 +176,8 @@ pub struct RepositoryRow {
     pub path: PathBuf,
     /// The record's `repository.id`.
     pub id: String,
-    /// Commits recorded from here, each counted once per destination.
+    /// The folder that all worktrees of its repository share, once reconciliation has seen it.
+    pub common_dir: Option<PathBuf>,
+    /// Commits recorded from here, each counted once per tenant and destination.
     pub recorded: u64,
 }

@@ -2,10 +2,13 @@
 //!
 //! # The promise
 //!
+//! *A commit that Git has accepted has exactly one record in the store in the end, whatever is killed, cut, full,
+//! slow, broken or refused in between; and no fault of ours ever reaches the developer's commit.* The outbox's part:
+//!
 //! When [`Outbox::enqueue`] or [`write_spool`] has returned, the record survives the end of the process,
 //! of the system, and of the power. It leaves the disk only after the store has answered that it has it,
 //! or after a person has discarded it by name. A commit queued twice, by two hooks, by a hook and by
-//! backfill, or from the outbox and from a spool file, is one entry.
+//! backfill, or from the outbox and from a spool file, is one entry. `docs/reliability.md` names the test of each word.
 //!
 //! # States
 //!
@@ -29,24 +32,32 @@
 //!   does not settle the newer one.
 //! * A second record of the same commit is decided by [`crate::judgement`], the same way as in the store.
 //!
+//! Beside the queue lies what reconciliation remembers of each repository (`tracked`).
+//!
 //! # How
 //!
 //! SQLite in WAL mode with `synchronous=FULL`, one `BEGIN IMMEDIATE` per call. A hook with
 //! one commit does not open it at all but spools ([`write_spool`]); one with many uses
 //! [`Outbox::open_for_hook`]: at most 100 ms of waiting for another writer, no checkpoint, two syncs; any
 //! error there means spooling too. Everyone else uses [`Outbox::open`] and waits up to 5 s. A damaged
-//! file is set aside with all its bytes by `open`, never by the hook, and a new one begun ([`Notice`]).
+//! file is set aside with all its bytes by `open`, never by the hook, and what still reads of it is taken over
+//! into a new one ([`Notice`]).
 //!
 //! Limits: 100 000 entries are about 30 MB once delivered, and what the records take before. The file must
-//! be on a local disk: WAL does not work across a network.
+//! be on a local disk: WAL does not work across a network, so a home there is refused by name; hooks go on spooling,
+//! which works anywhere.
 
 mod damage;
 mod enqueue;
 mod entry;
+mod gates;
 mod look;
 mod queue;
+mod salvage;
 mod spool;
 mod stats;
+mod tidy;
+mod tracked;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,9 +69,11 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use damage::Notice;
 pub use entry::{Enqueued, EntryDetail, EntrySummary, NewEntry, RepositoryRow, Selection, State, Urgency};
-pub use queue::{Circuit, DestinationId, Gate, GateScope, LastError, Outcome, Progress, Settlement, Waiting};
+pub use gates::{Circuit, Gate, GateScope};
+pub use queue::{DestinationId, LastError, Outcome, Progress, Settlement, Waiting};
 pub use spool::{TakenIn, spool_in, spool_waiting, write_spool};
 pub use stats::{DestinationStats, Quantiles, Stats};
+pub use tracked::{RecordedCounts, Tracked, Tracking};
 
 use crate::sqlite::{self, Opening};
 
@@ -74,7 +87,7 @@ pub const HELD_BY_SETTING: &str = "setting";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `schema[n]` leads from version n to n + 1; applied ones are never edited.
-const SCHEMA: &[&str] = &[include_str!("schema.sql")];
+const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
 
 /// Why the outbox could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -98,13 +111,13 @@ pub enum OutboxError {
     Full,
     /// The file system cannot hold it.
     #[error(
-        "{path}: SQLite's write-ahead log does not work there (journal mode is {mode:?}); move the agent's data folder to a local disk"
+        "{path}: SQLite's write-ahead log does not work there: {because}; set GITOPS_AGENT_HOME to a folder on a local disk, commits wait in spool files meanwhile"
     )]
     NoWal {
         /// The folder.
         path: PathBuf,
-        /// What SQLite uses instead.
-        mode: String,
+        /// What is wrong with it.
+        because: String,
     },
     /// A newer agent has been here.
     #[error(
@@ -170,7 +183,7 @@ impl OutboxError {
         match error {
             sqlite::OpenError::Io(source) => Self::io(dir, source),
             sqlite::OpenError::Sqlite(error) => error.into(),
-            sqlite::OpenError::NoWal(mode) => Self::NoWal { path: dir.to_owned(), mode },
+            sqlite::OpenError::NoWal(because) => Self::NoWal { path: dir.to_owned(), because },
             sqlite::OpenError::Newer { found, known } => Self::Newer { path: dir.to_owned(), found, known },
         }
     }
@@ -231,6 +244,23 @@ impl Outbox {
     #[must_use]
     pub fn notice(&self) -> Option<&Notice> {
         self.notice.as_ref()
+    }
+
+    /// Examines the whole file (30 MB take about 50 ms). A damaged one is set aside by the next
+    /// [`Outbox::open`].
+    ///
+    /// # Errors
+    /// [`OutboxError::Damaged`], or when the file cannot be read.
+    pub fn sound(&self) -> Result<(), OutboxError> {
+        let answer: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|error| self.suspect(error.into()))?;
+        if answer == "ok" {
+            return Ok(());
+        }
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        Err(self.suspect(OutboxError::Damaged(rusqlite::Error::SqliteFailure(code, Some(answer)))))
     }
 
     /// Remembers that the file looked damaged, so that the next [`Outbox::open`] examines all of it.

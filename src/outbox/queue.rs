@@ -1,13 +1,14 @@
-//! The side that delivery sees: what is due, what became of it, and the gates.
+//! The side that delivery sees: what is due, and what became of it.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::enqueue::from_json;
-use super::{Outbox, OutboxError, PATIENCE, timestamp};
+use super::gates::{Gate, GateScope, write_gate};
+use super::{Outbox, OutboxError, timestamp};
 use crate::destination::Destination;
 
 /// A destination's number in this outbox.
@@ -31,92 +32,6 @@ pub struct Waiting {
     pub attempts: u32,
     /// The record.
     pub body: Vec<u8>,
-}
-
-/// What a gate stands before.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum GateScope {
-    /// All records of a destination.
-    Destination,
-    /// One partition of it.
-    Partition {
-        /// First level of the partition key.
-        tenant: String,
-        /// Second level.
-        date: String,
-    },
-}
-
-impl GateScope {
-    fn columns(&self) -> (&str, &str) {
-        match self {
-            Self::Destination => ("", ""),
-            Self::Partition { tenant, date } => (tenant, date),
-        }
-    }
-}
-
-/// A circuit breaker that outlives the process. Delivery decides, the outbox remembers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gate {
-    /// What it stands before.
-    pub scope: GateScope,
-    /// Failures in a row since the last success.
-    pub failures: u32,
-    /// How often in a row it was opened since the last success.
-    pub openings: u32,
-    /// Whether nothing passes, but one record from `retry_at` on.
-    pub open: bool,
-    /// Whether it waits for a person.
-    pub held: bool,
-    /// Short name of the error that opened it.
-    pub kind: String,
-    /// That error in the store's words.
-    pub message: String,
-    /// Since when it is open.
-    pub since: Timestamp,
-    /// When one record may try again.
-    pub retry_at: Timestamp,
-}
-
-impl Gate {
-    /// A closed one.
-    #[must_use]
-    pub fn closed(scope: GateScope) -> Self {
-        Self {
-            scope,
-            failures: 0,
-            openings: 0,
-            open: false,
-            held: false,
-            kind: String::new(),
-            message: String::new(),
-            since: Timestamp::UNIX_EPOCH,
-            retry_at: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    /// As `status` shows it.
-    #[must_use]
-    pub fn circuit(&self, now: Timestamp) -> Circuit {
-        match (self.open, now < self.retry_at) {
-            (false, _) => Circuit::Closed,
-            (true, true) => Circuit::Open,
-            (true, false) => Circuit::HalfOpen,
-        }
-    }
-}
-
-/// The state of a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Circuit {
-    /// Records pass.
-    Closed,
-    /// None passes.
-    Open,
-    /// The next one is a probe.
-    HalfOpen,
 }
 
 /// What the store said about one record.
@@ -285,37 +200,6 @@ impl Outbox {
         Ok(found)
     }
 
-    /// The gates of a destination that are open or count failures.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn gates(&self, destination: DestinationId) -> Result<Vec<Gate>, OutboxError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT tenant, date, failures, openings, open, held, kind, message, since, retry_at
-             FROM gates WHERE destination = ?1 ORDER BY tenant, date",
-        )?;
-        let rows = statement.query_map([destination.0], |row| {
-            let (tenant, date): (String, String) = (row.get(0)?, row.get(1)?);
-            let scope = if tenant.is_empty() {
-                GateScope::Destination
-            } else {
-                GateScope::Partition { tenant, date }
-            };
-            Ok(Gate {
-                scope,
-                failures: row.get(2)?,
-                openings: row.get(3)?,
-                open: row.get(4)?,
-                held: row.get(5)?,
-                kind: row.get(6)?,
-                message: row.get(7)?,
-                since: timestamp(row.get(8)?),
-                retry_at: timestamp(row.get(9)?),
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
     /// Writes back what became of records, in one transaction. A row whose record has changed since it
     /// was read stays pending.
     ///
@@ -414,74 +298,6 @@ impl Outbox {
             .flatten();
         Ok(earliest.map(timestamp))
     }
-
-    /// Moves the log into the database and gives free pages back to the file system, a thousand at a time
-    /// so that hooks get in between; up to 1 MB stays for what comes next. Best effort: where another process
-    /// is busy, the next one does it.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn tidy(&mut self) -> Result<(), OutboxError> {
-        const KEPT: i64 = 256;
-        const STEP: i64 = 1000;
-        let tidy = || -> rusqlite::Result<()> {
-            let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-            let mut left = free - KEPT;
-            while left > 0 {
-                run(&self.connection, &format!("PRAGMA incremental_vacuum({})", left.min(STEP)))?;
-                left -= STEP;
-            }
-            run(&self.connection, "PRAGMA wal_checkpoint(TRUNCATE)")
-        };
-        self.connection.busy_timeout(Duration::from_millis(200))?;
-        let result = tidy();
-        self.connection.busy_timeout(PATIENCE)?;
-        match result.map_err(OutboxError::from) {
-            Err(OutboxError::Busy) => Ok(()),
-            other => other,
-        }
-    }
-}
-
-/// Runs a statement to its end, whatever rows it answers with.
-fn run(connection: &rusqlite::Connection, sql: &str) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare(sql)?;
-    let mut rows = statement.query([])?;
-    while rows.next()?.is_some() {}
-    Ok(())
-}
-
-fn write_gate(
-    transaction: &rusqlite::Transaction<'_>,
-    destination: DestinationId,
-    gate: &Gate,
-) -> rusqlite::Result<()> {
-    let (tenant, date) = gate.scope.columns();
-    if !gate.open && gate.failures == 0 {
-        transaction
-            .prepare_cached("DELETE FROM gates WHERE destination = ?1 AND tenant = ?2 AND date = ?3")?
-            .execute(params![destination.0, tenant, date])?;
-        return Ok(());
-    }
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO gates (destination, tenant, date, failures, openings, open, held, kind,
-                 message, since, retry_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-        )?
-        .execute(params![
-            destination.0,
-            tenant,
-            date,
-            gate.failures,
-            gate.openings,
-            gate.open,
-            gate.held,
-            gate.kind,
-            gate.message,
-            gate.since.as_millisecond(),
-            gate.retry_at.as_millisecond(),
-        ])?;
-    Ok(())
 }
 
 fn write_latencies(transaction: &rusqlite::Transaction<'_>, latencies: &[Duration]) -> rusqlite::Result<()> {

@@ -247,7 +247,7 @@ fn split_line(content: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let parent = path.parent().unwrap_or(Path::new("."));
-    let folder = durable::private_folder(&parent.join("damaged"))?;
+    let folder = durable::own_folder(&parent.join("damaged"))?;
     let target = folder.join(path.file_name().unwrap_or_default());
     fs::rename(path, &target)?;
     durable::sync_folder(&folder)?;

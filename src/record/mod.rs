@@ -16,6 +16,7 @@ mod repository;
 
 pub use build::{Context, Privacy, build};
 pub use declared::Declared;
+pub(crate) use digest::canonical;
 pub use digest::digest;
 pub use repository::Repository;
 

@@ -343,6 +343,8 @@ pub fn people(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Built here so that no identifier-shaped literal stands in the source.
@@ -416,5 +418,77 @@ mod tests {
             people("Fix\n\nSigned-off-by: A B <a@b.c>\nRefs: 12\n"),
             "Fix\n\nSigned-off-by: [redacted:person]\nRefs: 12\n"
         );
+    }
+
+    /// An identifier or secret in a text as people write it; the value must not survive.
+    fn labelled() -> impl Strategy<Value = (String, String)> {
+        let label = |words: &'static [&'static str]| prop::sample::select(words);
+        let between = || prop::sample::select(&[": ", " ", "=", " = ", " #", ":"][..]);
+        let mbi = "[1-9][AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9][0-9][AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9][0-9][AC-HJKMNP-RT-Y]{2}[0-9]{2}";
+        let said =
+            |(label, between, value): (&str, &str, String)| (format!("{label}{between}{value}"), value);
+        prop_oneof![
+            (label(&["SSN", "ssn", "Social Security Number"]), between(), "[0-8][0-9]{2}-[0-9]{2}-[0-9]{4}")
+                .prop_map(said),
+            (label(&["SSN", "social security"]), between(), "[0-9]{9}").prop_map(said),
+            (label(&["NPI", "npi number"]), between(), "[12][0-9]{9}").prop_map(said),
+            (
+                label(&["MRN", "Medical Record Number", "patient_id", "member id"]),
+                between(),
+                "[A-Z]{0,3}[0-9]{6,10}"
+            )
+                .prop_map(said),
+            (label(&["MBI", "Medicare number"]), between(), mbi).prop_map(said),
+            (
+                label(&["token", "api_key", "secret"]),
+                label(&["=", ": "]),
+                "[a-z]{4}[0-9]{4}[A-Za-z0-9]{8,30}"
+            )
+                .prop_map(said),
+            (label(&["password", "pwd"]), label(&["=", ": "]), "[a-z]{4}[0-9]{3}[A-Za-z]{3,9}")
+                .prop_map(said),
+            ("ghp_[A-Za-z0-9]{36}").prop_map(|value| (value.clone(), value)),
+            ("AKIA[A-Z0-9]{16}").prop_map(|value| (value.clone(), value)),
+            ("AccountKey=[A-Za-z0-9]{60}")
+                .prop_map(|value| (value.clone(), value["AccountKey=".len()..].to_owned())),
+        ]
+    }
+
+    /// What looks like an identifier to a checksum and is none.
+    fn harmless() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "1[0-9]{9}",
+            "1[0-9]{12}",
+            "[0-9a-f]{40}",
+            "[0-9a-f]{64}",
+            "v?[0-9]{1,2}\\.[0-9]{1,3}\\.[0-9]{1,4}(-rc\\.[0-9])?",
+            "V20[0-9]{12}__[a-z]{3,9}_[a-z]{3,9}\\.sql",
+            "20[0-9]{2}-(0[1-9]|1[0-2])-[0-2][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_labelled_identifier_survives(
+            (said, value) in labelled(),
+            before in "([a-z]{2,8} ){0,4}",
+            after in "( [a-z]{2,8}){0,4}",
+        ) {
+            let text = format!("{before}{said}{after}\n");
+            let clean = redact(&text);
+            prop_assert!(!clean.contains(&value), "{text:?} -> {clean:?}");
+            let around = clean.starts_with(&before) && clean.trim_end().ends_with(&after);
+            prop_assert!(around, "{text:?} -> {clean:?}");
+            prop_assert_eq!(redact(&clean), clean.as_ref(), "once is enough");
+        }
+
+        #[test]
+        fn time_stamps_versions_commits_and_migrations_survive(
+            value in harmless(),
+            before in prop::sample::select(&["", "Revert ", "build ", "at ", "bump to "][..]),
+        ) {
+            let text = format!("{before}{value}");
+            prop_assert_eq!(redact(&text), text.as_str());
+        }
     }
 }

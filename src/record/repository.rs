@@ -54,8 +54,15 @@ impl Repository {
             id,
             name: limited(&redact(name)),
             remote: remote.filter(|_| shared.is_some()).map(|url| limited(&redact(&without_user(url)))),
-            branch: branch.map(|branch| limited(&redact(branch))),
+            branch: None,
         }
+        .on(branch)
+    }
+
+    /// The same repository on another branch.
+    #[must_use]
+    pub fn on(self, branch: Option<&str>) -> Self {
+        Self { branch: branch.map(|branch| limited(&redact(branch))), ..self }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The lines of a commit as the rules see them: which were only moved, which are comment, which hold a
 //! literal.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
@@ -123,29 +123,34 @@ pub(super) fn line_of(side: &SideText, index: usize) -> &[u8] {
     side.text.get(start.offset as usize..end.saturating_sub(1)).unwrap_or_default()
 }
 
-/// Where the literals occur on one side of a file: per literal the index of the line and the offset of the
-/// occurrence, in the order of the text.
-pub(super) struct Hits(BTreeMap<u16, Vec<(u32, u32)>>);
+/// Where the literals occur on one side of a file: number of the literal, index of the line and offset of the
+/// occurrence, sorted.
+pub(super) struct Hits(Vec<(u16, u32, u32)>);
 
 impl Hits {
     /// Looks for all literals at once.
     pub(super) fn find(literals: &Literals, side: &SideText) -> Self {
-        let mut hits: BTreeMap<u16, Vec<(u32, u32)>> = BTreeMap::new();
+        let mut hits = Vec::new();
         let mut line = 0_usize;
         literals.search(&side.text, |number, offset| {
+            // Occurrences come in the order of the text but for a byte or two.
+            while side.lines.get(line).is_some_and(|this| this.offset as usize > offset) {
+                line -= 1;
+            }
             while side.lines.get(line + 1).is_some_and(|next| next.offset as usize <= offset) {
                 line += 1;
             }
             if let (Ok(line), Ok(offset)) = (u32::try_from(line), u32::try_from(offset)) {
-                hits.entry(number).or_default().push((line, offset));
+                hits.push((number, line, offset));
             }
         });
+        hits.sort_unstable();
         Self(hits)
     }
 
     /// The literals that occur.
     pub(super) fn literals(&self) -> impl Iterator<Item = u16> {
-        self.0.keys().copied()
+        self.0.chunk_by(|one, other| one.0 == other.0).filter_map(|hits| Some(hits.first()?.0))
     }
 
     /// Indices of the lines with one of `wanted`, ascending, each once.
@@ -162,8 +167,10 @@ impl Hits {
     }
 
     fn of(&self, wanted: &[u16]) -> impl Iterator<Item = (u16, u32, u32)> {
-        let found = wanted.iter().filter_map(|number| self.0.get(number).map(|hits| (*number, hits)));
-        found.flat_map(|(number, hits)| hits.iter().map(move |(line, offset)| (number, *line, *offset)))
+        wanted.iter().flat_map(|number| {
+            let from = self.0.partition_point(|hit| hit.0 < *number);
+            self.0[from..].iter().take_while(move |hit| hit.0 == *number).copied()
+        })
     }
 }
 

@@ -242,7 +242,12 @@ pub(crate) fn pack_files(folder: &Path) -> Result<Vec<(String, String)>, RuleErr
             return Err(place.error(format!("more than {FILES_LIMIT} files"), "split the pack"));
         }
         let read = |source| RuleError::Read { path: path.clone(), source };
-        if std::fs::metadata(&path).map_err(read)?.len() > FILE_LIMIT {
+        let found = std::fs::metadata(&path).map_err(read)?;
+        if !found.is_file() {
+            // A pipe or a device would never end.
+            return Err(place.error("is no regular file".to_owned(), "remove it from the folder"));
+        }
+        if found.len() > FILE_LIMIT {
             return Err(place.error(format!("larger than {FILE_LIMIT} bytes"), "split the file"));
         }
         let bytes = std::fs::read(&path).map_err(read)?;

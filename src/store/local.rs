@@ -12,11 +12,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params_from_iter};
 use rusqlite::{params, types::Value as Bound};
 use serde_json::Value;
 
-use super::{Charged, CheckItem, Cost, ErrorClass, Key, Query, Sink, Store, StoreError, Stored, StoredKey};
+use super::{
+    Charged, CheckItem, Cost, DIFFERING_COPIES, ErrorClass, Key, Query, Sink, Store, StoreError, Stored,
+    StoredKey,
+};
 use crate::sqlite::{self, Opening};
 
 /// The name of the store in the agent's data folder.
@@ -153,9 +156,31 @@ fn parse(body: &str) -> Result<Value, StoreError> {
     })
 }
 
+/// The document of a row of [`statement_of`]. A damaged one must not hide the others; one whose columns say
+/// something else than it does, so that queries miss it, is marked ([`DIFFERING_COPIES`]).
+fn document_of(row: &Row<'_>) -> rusqlite::Result<Value> {
+    let (body, id): (String, String) = (row.get(0)?, row.get(1)?);
+    let Ok(mut document) = parse(&body) else {
+        return Ok(serde_json::json!({ "id": id, "damaged": true }));
+    };
+    let own = |name| text(&document, name).to_owned();
+    let key = Key { id: own("id"), tenant: own("tenantId"), date: own("commitDate") };
+    let [tenant, date, id, copies @ .., _] = columns(&key, &document);
+    let mut same = true;
+    for (column, copy) in [id, tenant, date].into_iter().chain(copies).enumerate() {
+        same &= row.get::<_, Bound>(column + 1)? == copy;
+    }
+    if !same && let Some(fields) = document.as_object_mut() {
+        fields.insert(DIFFERING_COPIES.to_owned(), Value::Bool(true));
+    }
+    Ok(document)
+}
+
 /// The statement of a query and what is bound to it.
 fn statement_of(query: &Query) -> Result<(String, Vec<Bound>), StoreError> {
-    let mut sql = String::from("SELECT body, id FROM documents WHERE tenant = ?");
+    let mut sql = String::from(
+        "SELECT body, id, tenant, date, timestamp, risk, digest, compliance, ttl FROM documents WHERE tenant = ?",
+    );
     let mut bound = vec![Bound::Text(query.tenant.clone())];
     let mut add = |condition: &str, value: Bound| {
         sql.push_str(" AND ");
@@ -286,11 +311,7 @@ impl Store for LocalStore {
         let mut statement = connection.prepare(&sql).map_err(|error| failed(&error))?;
         let mut rows = statement.query(params_from_iter(bound)).map_err(|error| failed(&error))?;
         while let Some(row) = rows.next().map_err(|error| failed(&error))? {
-            let (body, id): (String, String) =
-                (row.get(0).map_err(|error| failed(&error))?, row.get(1).map_err(|error| failed(&error))?);
-            // One damaged document must not hide the others.
-            let document = parse(&body).unwrap_or_else(|_| serde_json::json!({ "id": id, "damaged": true }));
-            if !sink(document) {
+            if !sink(document_of(row).map_err(|error| failed(&error))?) {
                 break;
             }
         }

@@ -12,6 +12,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// A property that a store adds to a document of a query when what it filters and sorts by says something else
+/// than the document does: somebody changed one without the other.
+pub const DIFFERING_COPIES: &str = "_differingCopies";
+
 /// The full key of a document: hierarchical partition key and id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
@@ -161,6 +165,11 @@ pub trait Store: Send + Sync {
     /// How many documents [`Store::create_many`] takes at once; 1 where single creates are as good.
     fn batch_size(&self) -> usize {
         1
+    }
+
+    /// By what the store is signed in to, in a word for people; `None` where nobody signs in.
+    fn signs_in_by(&self) -> Option<&'static str> {
+        None
     }
 
     /// Reads one document; `None` where there is none (but a missing container is an error, held).

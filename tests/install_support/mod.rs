@@ -1,6 +1,8 @@
 //! A clean room for the installer's tests: a home of its own, real Git, a stand-in for the agent, and
 //! the kinds of hooks that people have.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -61,7 +63,7 @@ impl World {
             &format!(
                 "#!/bin/sh\n\
                  case ${{0##*/}} in gitops-agent) shift ;; *) set -- \"${{0##*/}}\" \"$@\" ;; esac\n\
-                 {{ echo \"agent $*\"; case $1 in post-rewrite|pre-push) cat ;; esac; }} >>'{}'\n\
+                 {{ echo \"agent $*\"; case $1 in post-rewrite|pre-push|post-receive) cat ;; esac; }} >>'{}'\n\
                  exit 3\n",
                 world.path("logs/agent").display()
             ),
@@ -116,6 +118,8 @@ impl World {
     pub(crate) fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.git);
         command.args(arguments).current_dir(directory).envs(self.environment());
+        // The copies of lefthook's hook must find the stand-in, also where PATH has the real one.
+        command.env("LEFTHOOK_BIN", self.path("bin/tool"));
         command
     }
 
@@ -170,7 +174,16 @@ impl World {
         let target = work.with_file_name("target.git");
         self.git(&self.root, &["init", "-q", "--bare", target.to_str().unwrap()]);
         run(&["push", "-q", "../target.git", "HEAD:refs/heads/pushed"], b"");
-        if !self.is_bare(work) {
+        if self.is_bare(work) {
+            // The other way round: a commit that its hooks know nothing of comes in.
+            let clone = work.with_file_name("clone");
+            self.git(&self.root, &["clone", "-q", work.to_str().unwrap(), clone.to_str().unwrap()]);
+            self.git(&clone, &["commit", "-q", "--allow-empty", "-m", "pushed"]);
+            let mut push = self.command(&clone, &["push", "-q", "origin", "HEAD:refs/heads/arrived"]);
+            codes.push(push.stderr(Stdio::null()).status().unwrap().code());
+            self.git(work, &["update-ref", "-d", "refs/heads/arrived"]);
+            fs::remove_dir_all(&clone).unwrap();
+        } else {
             run(&["reset", "-q", "--hard", "HEAD~1"], b"");
         }
         fs::remove_dir_all(&target).unwrap();
@@ -185,7 +198,7 @@ impl World {
     pub(crate) fn expected_agent_calls(&self, work: &Path) -> String {
         let push = "agent pre-push ../target.git ../target.git\nHEAD ID refs/heads/pushed ID\n";
         if self.is_bare(work) {
-            return push.to_owned();
+            return format!("{push}agent post-receive\nID ID refs/heads/arrived\n");
         }
         format!(
             "agent post-commit\nagent post-commit\nagent post-rewrite amend\nID ID\nagent post-merge 0\n\
@@ -203,7 +216,8 @@ From: B <b@example.org>\nDate: Thu, 29 Feb 2024 12:00:00 +0000\nSubject: [PATCH]
 diff --git a/mailed b/mailed\nnew file mode 100644\nindex 0000000..257cc56\n--- /dev/null\n+++ b/mailed\n\
 @@ -0,0 +1 @@\n+foo\n-- \n2.39.5\n";
 
-fn without_ids(text: &str) -> String {
+/// The text with commit ids replaced.
+pub(crate) fn without_ids(text: &str) -> String {
     text.split_inclusive([' ', '\n'])
         .map(|word| {
             let core = word.trim_end();
@@ -265,16 +279,38 @@ impl Kind {
 /// What every foreign hook writes down: its own name, its arguments and its input.
 fn record(world: &World) -> String {
     format!(
-        "{{ echo \"foreign ${{0##*/}} $*\"; case ${{0##*/}} in post-rewrite|pre-push) cat ;; esac; }} >>'{}'\n",
+        "{{ echo \"foreign ${{0##*/}} $*\"; case ${{0##*/}} in post-rewrite|pre-push|post-receive) cat ;; esac; }} >>'{}'\n",
         world.path("logs/foreign").display()
     )
 }
 
 fn each(world: &World, folder: &Path, text: &str) {
-    for hook in gitops_agent::install::HOOKS {
+    for hook in gitops_agent::install::ALL_HOOKS {
         world.script(&folder.join(hook), text);
     }
 }
+
+/// Puts in hooks as a tool wrote them (byte for byte but for the names `@HOOK@` and `@TOOL@`), and a stand-in for
+/// the tool, which first runs `parse` to find `hook` and the hook's own arguments.
+fn tool(world: &World, folder: &Path, template: &str, parse: &str) {
+    let stand_in = world.path("bin/tool");
+    let log = world.path("logs/foreign");
+    world.script(
+        &stand_in,
+        &format!(
+            "#!/bin/sh\n{parse}{{ echo \"tool $hook $*\"; case $hook in post-rewrite|pre-push|post-receive) cat ;; esac; }} \
+             >>'{}'\n",
+            log.display()
+        ),
+    );
+    for hook in gitops_agent::install::ALL_HOOKS {
+        let text = template.replace("@HOOK@", hook).replace("@TOOL@", stand_in.to_str().unwrap());
+        world.script(&folder.join(hook), &text);
+    }
+}
+
+/// How pre-commit and prek are called.
+const HOOK_IMPL: &str = "while [ $# -gt 0 ]; do case $1 in --hook-type=*) hook=${1#*=} ;; --) shift; break ;; esac; shift; done\n";
 
 /// Kinds of existing hooks.
 pub(crate) const KINDS: &[Kind] = &[
@@ -314,7 +350,7 @@ pub(crate) const KINDS: &[Kind] = &[
             let text = format!(
                 "#!/usr/bin/env python3\nimport os, sys\nname = os.path.basename(sys.argv[0])\n\
                  with open({:?}, 'a') as log:\n    print('python', name, *sys.argv[1:], file=log)\n    \
-                 if name in ('post-rewrite', 'pre-push'):\n        log.write(sys.stdin.read())\nsys.exit(4)\n",
+                 if name in ('post-rewrite', 'pre-push', 'post-receive'):\n        log.write(sys.stdin.read())\nsys.exit(4)\n",
                 log.to_str().unwrap()
             );
             each(world, folder, &text);
@@ -326,7 +362,7 @@ pub(crate) const KINDS: &[Kind] = &[
         fires: true,
         make: |world, folder| {
             world.script(&folder.with_file_name("dispatch"), &format!("#!/bin/sh\n{}", record(world)));
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 symlink("../dispatch", folder.join(hook)).unwrap();
             }
         },
@@ -337,26 +373,39 @@ pub(crate) const KINDS: &[Kind] = &[
         fires: true,
         make: |world, folder| {
             world.script(&folder.join("overcommit-hook"), &format!("#!/bin/sh\n{}", record(world)));
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 symlink("overcommit-hook", folder.join(hook)).unwrap();
             }
         },
     },
     Kind {
-        // Husky 9: a wrapper sources a helper beside it, which runs the hook one folder up.
+        // A wrapper sources a helper beside it, which runs the hook one folder up.
         name: "Husky",
         fires: true,
         make: |world, folder| {
-            fs::write(
-                folder.join("h"),
-                "n=$(basename \"$0\")\ns=$(dirname \"$(dirname \"$0\")\")/user-$n\n[ ! -f \"$s\" ] && exit 0\n\
-                 sh -e \"$s\" \"$@\"\nc=$?\n[ $c != 0 ] && echo \"husky - $n failed\"\nexit $c\n",
-            )
-            .unwrap();
-            for hook in gitops_agent::install::HOOKS {
-                world.script(&folder.join(hook), "#!/usr/bin/env sh\n. \"$(dirname \"$0\")/h\"");
-                fs::write(folder.with_file_name(format!("user-{hook}")), record(world)).unwrap();
+            fs::write(folder.join("h"), include_str!("hooks/husky-9.1-h")).unwrap();
+            for hook in gitops_agent::install::ALL_HOOKS {
+                world.script(&folder.join(hook), include_str!("hooks/husky-9.1"));
+                fs::write(folder.with_file_name(hook), record(world)).unwrap();
             }
+        },
+    },
+    Kind {
+        name: "pre-commit",
+        fires: true,
+        make: |world, folder| tool(world, folder, include_str!("hooks/pre-commit-4.7"), HOOK_IMPL),
+    },
+    Kind {
+        name: "prek",
+        fires: true,
+        make: |world, folder| tool(world, folder, include_str!("hooks/prek-0.5"), HOOK_IMPL),
+    },
+    Kind {
+        name: "lefthook",
+        fires: true,
+        make: |world, folder| {
+            let run = "[ \"$1\" = -h ] && exit\nhook=$2\nshift 2\n";
+            tool(world, folder, include_str!("hooks/lefthook-2.2"), run);
         },
     },
     Kind {
@@ -370,22 +419,43 @@ pub(crate) const KINDS: &[Kind] = &[
                 "#!/usr/bin/env bash\nHERE=\"$(cd \"$(dirname \"$0\")\" && pwd)\"\n\
                  exec \"$HERE/$(basename \"$0\").legacy\" \"$@\"\n",
             );
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 world
                     .script(&folder.join(format!("{hook}.legacy")), &format!("#!/bin/sh\n{}", record(world)));
             }
         },
     },
     Kind {
+        // As on a GUI's PATH; with git-lfs there: tests/install_tools.rs.
         name: "git-lfs without git-lfs",
         fires: false,
         make: |world, folder| {
-            each(
-                world,
-                folder,
-                "#!/bin/sh\ncommand -v git-lfs-absent >/dev/null 2>&1 || { printf >&2 \"\\n%s\\n\\n\" \"not found\"; \
-                 exit 2; }\ngit lfs-absent \"$@\"\n",
+            for hook in gitops_agent::install::ALL_HOOKS {
+                let text = include_str!("hooks/git-lfs-3.3").replace("@HOOK@", hook);
+                world.script(&folder.join(hook), &text.replace("git-lfs >", "git-lfs-absent >"));
+            }
+        },
+    },
+    Kind {
+        // Only the first line must end as Unix wants it: a comment behind each command takes the rest.
+        name: "line ends of Windows after the first",
+        fires: true,
+        make: |world, folder| {
+            let text = format!("#!/bin/sh\n{}", record(world)).replace("'\n", "' #\r\n") + "exit 0 #\r\n";
+            each(world, folder, &text);
+        },
+    },
+    Kind {
+        name: "paths of Windows",
+        fires: true,
+        make: |world, folder| {
+            let text = format!(
+                "#!/bin/sh\ntool='C:\\Program Files\\Tool\\tool.exe'\n[ -x \"$tool\" ] && exec \"$tool\" \"$@\"\n\
+                 echo \"$tool\" >>'{}'\n{}",
+                world.path("logs/foreign").display(),
+                record(world)
             );
+            each(world, folder, &text);
         },
     },
     Kind {
@@ -396,6 +466,7 @@ pub(crate) const KINDS: &[Kind] = &[
         make: |world, folder| {
             each(world, folder, "#!/bin/sh\r\nexit 0\r\n");
             fs::remove_file(folder.join("pre-push")).unwrap();
+            fs::remove_file(folder.join("post-receive")).unwrap();
         },
     },
     Kind {
@@ -403,7 +474,7 @@ pub(crate) const KINDS: &[Kind] = &[
         fires: false,
         make: |world, folder| {
             each(world, folder, &format!("#!/bin/sh\n{}exit 9\n", record(world)));
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 fs::set_permissions(folder.join(hook), fs::Permissions::from_mode(0o640)).unwrap();
             }
         },
@@ -412,7 +483,7 @@ pub(crate) const KINDS: &[Kind] = &[
         name: "links to nowhere",
         fires: false,
         make: |_, folder| {
-            for hook in gitops_agent::install::HOOKS {
+            for hook in gitops_agent::install::ALL_HOOKS {
                 symlink("/nowhere/at/all", folder.join(hook)).unwrap();
             }
         },

@@ -6,7 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use gitops_agent::store::cosmos::{CosmosConfig, CosmosStore, CredentialChoice, CredentialEnvironment};
+use gitops_agent::destination::Credential;
+use gitops_agent::store::cosmos::{CosmosConfig, CosmosStore, CredentialEnvironment};
 
 /// The public key of Microsoft's emulators, which is no secret.
 pub const KEY: &str =
@@ -68,7 +69,7 @@ pub fn store_at(endpoint: &str, environment: &[(&str, &str)]) -> CosmosStore {
         endpoint: endpoint.to_owned(),
         database: "gitops".to_owned(),
         container: "commits".to_owned(),
-        credential: CredentialChoice::Auto,
+        credential: Credential::Auto,
         environment: CredentialEnvironment::from_lookup(lookup),
         default_ttl: 220_924_800,
     })

@@ -109,6 +109,14 @@ impl World {
         command
     }
 
+    /// A shell script in the repository, which ends at the first failure; commits get the clock's dates.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        self.clean(&mut command);
+        command.current_dir(self.repo()).args(["-euc", script]);
+        command
+    }
+
     /// Runs `git`, which must succeed; its standard output.
     pub fn git(&self, words: &[&str]) -> String {
         let output = self.git_command(words).output().unwrap();

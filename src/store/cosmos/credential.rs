@@ -13,7 +13,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,64 +26,16 @@ use azure_identity::{
     ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential,
     WorkloadIdentityCredentialOptions,
 };
-use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::errors;
+use crate::destination::Credential;
 use crate::store::StoreError;
 
 /// How long one sign-in may take. The Azure CLI alone needs up to several seconds.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(20);
 /// A token is renewed when it has less than this left, as `azure_identity` does with its own.
 const RENEW_BEFORE: time::Duration = time::Duration::seconds(300);
-
-/// The setting `store.credential`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CredentialChoice {
-    /// The first that the environment announces, in the order of the contract.
-    #[default]
-    Auto,
-    /// The account key.
-    Key,
-    /// Workload identity, with a federated token from a file.
-    Workload,
-    /// Managed identity.
-    Managed,
-    /// Whoever is signed in to the Azure CLI.
-    Cli,
-}
-
-impl FromStr for CredentialChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "auto" => Self::Auto,
-            "key" => Self::Key,
-            "workload" => Self::Workload,
-            "managed" => Self::Managed,
-            "cli" => Self::Cli,
-            _ => {
-                return Err(format!(
-                    "{text:?} is no kind of credential; choose auto, key, workload, managed or cli"
-                ));
-            }
-        })
-    }
-}
-
-impl fmt::Display for CredentialChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Key => "key",
-            Self::Workload => "workload",
-            Self::Managed => "managed",
-            Self::Cli => "cli",
-        })
-    }
-}
 
 /// An account key. Printing it, by whatever way, prints its name.
 #[derive(Clone, PartialEq, Eq)]
@@ -146,10 +97,7 @@ pub(super) enum Chosen {
 
 impl Chosen {
     /// Follows the setting, or the contract's order where that is `auto`.
-    pub(super) fn choose(
-        choice: CredentialChoice,
-        environment: CredentialEnvironment,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn choose(choice: Credential, environment: CredentialEnvironment) -> Result<Self, StoreError> {
         let CredentialEnvironment {
             account_key,
             client_id,
@@ -166,13 +114,13 @@ impl Chosen {
             _ => None,
         };
         match choice {
-            CredentialChoice::Auto => match (account_key, workload) {
+            Credential::Auto => match (account_key, workload) {
                 (Some(key), _) => Self::key(key),
                 (None, Some(workload)) => Ok(workload),
                 (None, None) if announced => Ok(Self::Managed { client: client_id }),
                 (None, None) => Ok(Self::Cli),
             },
-            CredentialChoice::Key => match account_key {
+            Credential::Key => match account_key {
                 Some(key) => Self::key(key),
                 None => Err(errors::held(
                     "no-credential",
@@ -180,15 +128,15 @@ impl Chosen {
                     "put the account's key into COSMOS_KEY, or set GITOPS_AGENT_CREDENTIAL to auto",
                 )),
             },
-            CredentialChoice::Workload => workload.ok_or_else(|| {
+            Credential::Workload => workload.ok_or_else(|| {
                 errors::held(
                     "no-credential",
                     "the credential is set to workload identity, and its settings are incomplete",
                     "set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_FEDERATED_TOKEN_FILE",
                 )
             }),
-            CredentialChoice::Managed => Ok(Self::Managed { client: client_id }),
-            CredentialChoice::Cli => Ok(Self::Cli),
+            Credential::Managed => Ok(Self::Managed { client: client_id }),
+            Credential::Cli => Ok(Self::Cli),
         }
     }
 
@@ -342,7 +290,7 @@ mod tests {
         })
     }
 
-    fn chosen(choice: CredentialChoice, values: &[(&str, &str)]) -> &'static str {
+    fn chosen(choice: Credential, values: &[(&str, &str)]) -> &'static str {
         Chosen::choose(choice, environment(values)).map_or_else(|error| error.kind, |chosen| chosen.name())
     }
 
@@ -355,39 +303,39 @@ mod tests {
             .into_iter()
             .chain(WORKLOAD)
             .collect();
-        assert_eq!(chosen(CredentialChoice::Auto, &all), "account key");
-        assert_eq!(chosen(CredentialChoice::Auto, &all[1..]), "workload identity");
+        assert_eq!(chosen(Credential::Auto, &all), "account key");
+        assert_eq!(chosen(Credential::Auto, &all[1..]), "workload identity");
         assert_eq!(
-            chosen(CredentialChoice::Auto, &[("IDENTITY_ENDPOINT", "http://127.0.0.1/")]),
+            chosen(Credential::Auto, &[("IDENTITY_ENDPOINT", "http://127.0.0.1/")]),
             "managed identity"
         );
-        assert_eq!(chosen(CredentialChoice::Auto, &[("AZURE_CLIENT_ID", "c")]), "managed identity");
-        assert_eq!(chosen(CredentialChoice::Auto, &[]), "Azure CLI");
-        assert_eq!(chosen(CredentialChoice::Auto, &[("COSMOS_KEY", " ")]), "Azure CLI");
+        assert_eq!(chosen(Credential::Auto, &[("AZURE_CLIENT_ID", "c")]), "managed identity");
+        assert_eq!(chosen(Credential::Auto, &[]), "Azure CLI");
+        assert_eq!(chosen(Credential::Auto, &[("COSMOS_KEY", " ")]), "Azure CLI");
     }
 
     #[test]
     fn a_setting_is_followed_or_refused() {
-        assert_eq!(chosen(CredentialChoice::Key, &WORKLOAD), "no-credential");
-        assert_eq!(chosen(CredentialChoice::Workload, &[("COSMOS_KEY", KEY)]), "no-credential");
-        assert_eq!(chosen(CredentialChoice::Managed, &[("COSMOS_KEY", KEY)]), "managed identity");
-        assert_eq!(chosen(CredentialChoice::Cli, &[("COSMOS_KEY", KEY)]), "Azure CLI");
-        assert_eq!(chosen(CredentialChoice::Key, &[("COSMOS_KEY", "not base64!")]), "no-credential");
+        assert_eq!(chosen(Credential::Key, &WORKLOAD), "no-credential");
+        assert_eq!(chosen(Credential::Workload, &[("COSMOS_KEY", KEY)]), "no-credential");
+        assert_eq!(chosen(Credential::Managed, &[("COSMOS_KEY", KEY)]), "managed identity");
+        assert_eq!(chosen(Credential::Cli, &[("COSMOS_KEY", KEY)]), "Azure CLI");
+        assert_eq!(chosen(Credential::Key, &[("COSMOS_KEY", "not base64!")]), "no-credential");
     }
 
     #[test]
     fn the_key_does_not_print() {
         let environment = environment(&[("COSMOS_KEY", KEY)]);
         assert!(!format!("{environment:?}").contains(KEY));
-        let chosen = Chosen::choose(CredentialChoice::Auto, environment).unwrap();
+        let chosen = Chosen::choose(Credential::Auto, environment).unwrap();
         assert!(!format!("{chosen:?}").contains(KEY));
     }
 
     #[test]
     fn names_round_trip() {
         for name in ["auto", "key", "workload", "managed", "cli"] {
-            assert_eq!(name.parse::<CredentialChoice>().unwrap().to_string(), name);
+            assert_eq!(name.parse::<Credential>().unwrap().to_string(), name);
         }
-        assert!("token".parse::<CredentialChoice>().is_err());
+        assert!("token".parse::<Credential>().is_err());
     }
 }

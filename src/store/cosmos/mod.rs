@@ -11,8 +11,8 @@
 //! * Keys, tokens and signatures stay out of messages, logs and `Debug` output.
 //! * Plain `http` is taken for loopback only.
 //!
-//! Limits: an operation is given up after `OPERATION_TIMEOUT`; a throttled request is repeated twice
-//! within 3 s and then handed back, because the outbox waits better than an open connection. One store
+//! Limits: an operation is given up after `OPERATION_TIMEOUT`; a throttled read is repeated twice within
+//! 3 s and then handed back, a throttled write at once, because the outbox waits better than an open connection. One store
 //! serves one Tokio runtime, with time and IO enabled. Numbers keep their value and not their form: the
 //! service knows one kind of number, so `1.0` comes back as `1`.
 //!
@@ -40,12 +40,13 @@ use azure_data_cosmos::options::{
 use azure_data_cosmos::{AccountEndpoint, CosmosError, CosmosRuntime, PartitionKey, RoutingStrategy};
 use serde_json::Value;
 
-pub use credential::{AccountKey, CredentialChoice, CredentialEnvironment};
+pub use credential::{AccountKey, CredentialEnvironment};
 
 use self::credential::Chosen;
 use self::errors::{Operation, Place};
 use self::once::Once;
 use super::{Charged, CheckItem, Cost, Key, Query, Sink, Store, StoreError, Stored, StoredKey};
+use crate::destination::Credential;
 
 /// The longest that one operation takes, connecting and the SDK's own retries included.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,7 +54,7 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait for an answer about the account or the container, where the SDK would wait 65 s.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often, and for how long altogether, the SDK repeats a throttled request.
+/// How often, and for how long altogether, the SDK repeats a throttled read.
 const THROTTLED_RETRIES: u32 = 2;
 const THROTTLED_WAIT: Duration = Duration::from_secs(3);
 /// Slower operations are logged with their diagnostics.
@@ -69,7 +70,7 @@ pub struct CosmosConfig {
     /// Container name.
     pub container: String,
     /// Which credential to use.
-    pub credential: CredentialChoice,
+    pub credential: Credential,
     /// What the environment says about credentials.
     pub environment: CredentialEnvironment,
     /// The container's default time to live, seconds; used when `init` creates it.
@@ -297,6 +298,16 @@ fn endpoint(text: &str) -> Result<AccountEndpoint, StoreError> {
     }
 }
 
+/// A throttled write is handed back at once: whoever delivers must know of it to slow down, and the outbox
+/// waits better than an open connection.
+fn write_options() -> ItemWriteOptions {
+    let mut throttling = ThrottlingRetryOptions::default();
+    throttling.max_retry_count = Some(0);
+    let mut operation = OperationOptions::default();
+    operation.throttling_retry_options = Some(throttling);
+    ItemWriteOptions::default().with_operation_options(operation)
+}
+
 fn partition(key: &Key) -> PartitionKey {
     PartitionKey::from((key.tenant.clone(), key.date.clone()))
 }
@@ -332,10 +343,15 @@ impl Store for CosmosStore {
         matches_key(key, document)?;
         self.run(Operation::Create, async {
             let container = self.container().await?;
-            let response = container.create_item(partition(key), &key.id, document, None).await?;
+            let response =
+                container.create_item(partition(key), &key.id, document, Some(write_options())).await?;
             Ok(((), Some(response.diagnostics())))
         })
         .await
+    }
+
+    fn signs_in_by(&self) -> Option<&'static str> {
+        Some(self.place.credential)
     }
 
     async fn read(&self, key: &Key) -> Result<Charged<Option<Stored>>, StoreError> {
@@ -359,8 +375,7 @@ impl Store for CosmosStore {
         matches_key(key, document)?;
         self.run(Operation::Replace, async {
             let container = self.container().await?;
-            let options =
-                ItemWriteOptions::default().with_precondition(Precondition::if_match(etag.to_owned()));
+            let options = write_options().with_precondition(Precondition::if_match(etag.to_owned()));
             let response = container.replace_item(partition(key), &key.id, document, Some(options)).await?;
             Ok(((), Some(response.diagnostics())))
         })
@@ -403,7 +418,7 @@ mod tests {
             endpoint: endpoint.to_owned(),
             database: "gitops".to_owned(),
             container: "commits".to_owned(),
-            credential: CredentialChoice::Auto,
+            credential: Credential::Auto,
             environment: CredentialEnvironment::default(),
             default_ttl: 220_924_800,
         }
