@@ -24,7 +24,8 @@ fn pair(value: &str, origin: &str) -> (String, String) {
 fn the_hook_infers_and_backfill_elsewhere_agrees() {
     let world = World::new();
     let plain = world.commit("src/a.py", "x = 1\n", "Begin");
-    assert!(world.ok(&["install"]).contains("class unknown"));
+    let notes = || String::from_utf8(world.output(&["install"]).stderr).unwrap();
+    assert!(notes().contains("class is unknown"), "{}", notes());
     let id = world.commit("README.md", README, "Say what it is");
     let limit = world.commit("lib/basal.js", "max_basal = 2\n", "Add the limit");
     let record = world.delivered(&limit);
@@ -34,8 +35,7 @@ fn the_hook_infers_and_backfill_elsewhere_agrees() {
         serde_json::from_slice(&std::fs::read(world.repo().join(".git/gitops-agent/class.json")).unwrap())
             .unwrap();
     assert_eq!(kept["seen"]["class"], "device");
-    let notes = String::from_utf8(world.output(&["install"]).stderr).unwrap();
-    assert!(notes.contains("seems to be device ("), "{notes}");
+    assert!(notes().contains("seems to be device ("), "{}", notes());
 
     let explained = world.ok(&["explain", "HEAD"]);
     assert!(explained.contains("class device (inferred from "), "{explained}");

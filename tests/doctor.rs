@@ -42,13 +42,14 @@ fn find(json: &Value, name: &str) -> (String, String, String) {
     (text("status"), text("message"), text("mend"))
 }
 
-/// The files, but for SQLite's own, which come and go with the worker.
+/// The files, but for SQLite's own and the worker's second lock, which come and go with the worker.
 fn files(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    names.retain(|name| !name.ends_with("-wal") && !name.ends_with("-shm"));
+    let of_worker = |name: &str| ["-wal", "-shm", "-waits.lock"].iter().any(|end| name.ends_with(end));
+    names.retain(|name| !of_worker(name));
     names.sort();
     names
 }
