@@ -7,7 +7,7 @@
 //! The engine is shared by threads; it changes only by filling its caches.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::carried::Carried;
@@ -117,6 +117,7 @@ impl Engine {
             known,
             found: Vec::new(),
             inline: OnceCell::new(),
+            balances: RefCell::default(),
         };
         let mut found: Hitlist<'_> = BTreeMap::new();
         let mut after = Vec::new();

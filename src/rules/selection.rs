@@ -1,8 +1,8 @@
 //! One rule made ready: its selections asked of one file, its allowances, its points.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use regex_automata::Input;
 use regex_automata::meta::Regex;
@@ -35,6 +35,8 @@ pub(super) struct Commit<'a> {
     pub(super) found: Vec<String>,
     /// Whether any added line holds an allowance.
     pub(super) inline: OnceCell<bool>,
+    /// What [`Compiled::balance`] counted, by selection.
+    pub(super) balances: RefCell<HashMap<*const Selection, Ordering>>,
 }
 
 impl Commit<'_> {
@@ -285,15 +287,9 @@ impl Compiled {
             return None;
         }
         if selection.fewer || selection.more {
-            let all = |added| -> usize {
-                let hits = commit.views.iter().filter(|view| view.file.status != Status::Deleted);
-                hits.filter_map(|view| self.hits(name, selection, pattern, view, added))
-                    .map(|hits| hits.len())
-                    .sum()
-            };
-            let balance = all(true).cmp(&all(false));
             let wanted = if selection.more { Ordering::Greater } else { Ordering::Less };
-            if view.file.status == Status::Deleted || balance != wanted {
+            if view.file.status == Status::Deleted || self.balance(name, selection, pattern, commit) != wanted
+            {
                 return None;
             }
         }
@@ -301,6 +297,25 @@ impl Compiled {
         let lines: Vec<usize> = hits.into_iter().map(|(index, _)| index).collect();
         let line = lines.first().and_then(|index| side.lines.get(*index)).map(|line| line.number);
         Some(Held { side: if added { Side::Added } else { Side::Removed }, line, count, factor, lines })
+    }
+
+    /// How many lines all files of the commit, but for deleted ones, gained against how many they lost. Counted on
+    /// the first question: every file asks.
+    fn balance(&self, name: &str, selection: &Selection, pattern: &Pattern, commit: &Commit<'_>) -> Ordering {
+        let key = std::ptr::from_ref(selection);
+        if let Some(known) = commit.balances.borrow().get(&key) {
+            return *known;
+        }
+        let all = |added| -> usize {
+            let views = commit.views.iter().filter(|view| view.file.status != Status::Deleted);
+            views
+                .filter_map(|view| self.hits(name, selection, pattern, view, added))
+                .map(|hits| hits.len())
+                .sum()
+        };
+        let balance = all(true).cmp(&all(false));
+        commit.balances.borrow_mut().insert(key, balance);
+        balance
     }
 
     /// The lines of one side that match, with what each is worth; none where nothing can.
