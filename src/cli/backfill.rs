@@ -186,7 +186,7 @@ fn unlearn(session: &Session, outbox: &mut Outbox) -> Result<(), Failure> {
 
 /// Records of one transaction at most: enough to make little of its syncs, few enough that little is left to
 /// write when the last commit has been read.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
 /// Records that go into the outbox in one transaction: one sync for many.
 #[derive(Default)]

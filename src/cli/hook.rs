@@ -238,7 +238,7 @@ fn record(
         named = named.on(pushed.branch.as_deref());
     }
     let recorder = session.recorder_of(named, &rules);
-    let unknown = unknown(data.as_deref(), &session, &recorder.judgement(), name, commits);
+    let unknown = unknown(data.as_deref(), &session, &recorder.judgement(), name, commits, now);
     let (now_judged, later) = unknown.split_at(unknown.len().min(at_once));
     let mut records = Vec::with_capacity(now_judged.len());
     for commit in now_judged {
@@ -336,17 +336,21 @@ pub(super) fn forget(repo: &Repo) {
 
 /// Of a push, sent or received, the commits that are not recorded yet; of the other hooks all, since a rewrite adds to the
 /// record that `post-commit` made.
+///
+/// What earlier hooks spooled is taken in first, or the push would judge it again and be named as its source.
 fn unknown<'a>(
     data: Option<&Path>,
     session: &Session,
     judgement: &str,
     name: &str,
     commits: &'a [Announced],
+    now: Timestamp,
 ) -> Vec<&'a Announced> {
     let known = match (name, data) {
         ("pre-push" | install::SERVER_HOOK, Some(data)) => Outbox::open_for_hook(data)
-            .and_then(|outbox| {
+            .and_then(|mut outbox| {
                 let settings = &session.settings;
+                outbox.take_in_spool(&[outbox::spool_in(data)], now)?;
                 outbox.known(&settings.tenant.value, &settings.destination.value, Some(judgement))
             })
             .unwrap_or_default(),
