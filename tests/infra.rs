@@ -167,6 +167,7 @@ fn the_account_is_closed_unless_somebody_opens_it() {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a test that was skipped says so")]
 fn the_templates_compile_where_there_is_a_compiler() {
     let found = Command::new("bicep").arg("--version").output();
     if !found.is_ok_and(|output| output.status.success()) {

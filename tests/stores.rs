@@ -60,6 +60,8 @@ macro_rules! suite {
             read_finds_what_was_written
             replace_needs_the_version
             queries_filter
+            queries_look_into_documents
+            ranges_of_any_length_agree
             queries_are_ordered_and_limited
             queries_stop_when_told
             a_bad_commit_prefix_is_refused
