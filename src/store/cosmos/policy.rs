@@ -76,25 +76,21 @@ fn index_faults(policy: Option<&IndexingPolicy>) -> Option<String> {
     (!faults.is_empty()).then(|| faults.join("; "))
 }
 
-fn item(name: &'static str, detail: impl Into<String>) -> CheckItem {
+pub(super) fn item(name: &'static str, detail: impl Into<String>) -> CheckItem {
     CheckItem { name, ok: true, detail: detail.into(), hint: None }
 }
 
-fn fault(name: &'static str, detail: impl Into<String>, hint: Option<String>) -> CheckItem {
+pub(super) fn fault(name: &'static str, detail: impl Into<String>, hint: Option<String>) -> CheckItem {
     CheckItem { name, ok: false, detail: detail.into(), hint }
 }
 
-fn failed(name: &'static str, error: StoreError) -> CheckItem {
+pub(super) fn failed(name: &'static str, error: StoreError) -> CheckItem {
     fault(name, error.message, error.hint)
 }
 
-/// Kinds of error that say something about the credential, not about the address.
-fn is_about_credential(kind: &str) -> bool {
-    matches!(kind, "sign-in" | "sign-in-unreachable" | "unauthorized" | "access-denied" | "no-credential")
-}
-
 impl CosmosStore {
-    /// `store check`: stops at the first thing that is missing.
+    /// `store check`: stops at the first thing that is missing. Each item is one part of the way, so that whoever
+    /// reads the list knows whose work the mend is.
     pub(super) async fn look(&self) -> Vec<CheckItem> {
         let mut items = Vec::new();
         if let Err(error) = self.open(&mut items).await {
@@ -109,26 +105,35 @@ impl CosmosStore {
             })
             .await;
         match container {
-            Ok(container) => items.extend(self.judge(&container.value)),
-            Err(error) => items.push(failed("container", error)),
+            Ok(container) => {
+                items.extend(self.judge(&container.value));
+                if items.iter().all(|item| item.ok || item.name == "clock") {
+                    items.push(self.role().await);
+                }
+            }
+            Err(error) => items.push(failed(errors::at_fault(&error, "container"), error)),
         }
         items
     }
 
-    /// Endpoint, credential and database; the error is the item that is not as it should be.
+    /// Endpoint, clock, credential and database; the error is the item that is not as it should be.
     async fn open(&self, items: &mut Vec<CheckItem>) -> Result<(), CheckItem> {
-        let credential = self.place.credential;
+        let clock = self.clock().await;
         let connected = self.run(Operation::Open, async {
             self.client().await?;
             Ok(((), None))
         });
-        match connected.await {
-            Ok(_) => items.push(item("endpoint", self.place.endpoint.clone())),
-            Err(error) if is_about_credential(error.kind) => {
-                items.push(item("endpoint", self.place.endpoint.clone()));
-                return Err(failed("credential", error));
-            }
-            Err(error) => return Err(failed("endpoint", error)),
+        let connected = connected.await;
+        let reached = match &connected {
+            Ok(_) => true,
+            Err(error) => errors::at_fault(error, "endpoint") != "endpoint",
+        };
+        if reached {
+            items.push(item("endpoint", self.place.endpoint.clone()));
+            items.extend(clock);
+        }
+        if let Err(error) = connected {
+            return Err(failed(errors::at_fault(&error, "endpoint"), error));
         }
         let database = self
             .run(Operation::Open, async {
@@ -136,17 +141,16 @@ impl CosmosStore {
                 Ok(((), Some(response.diagnostics())))
             })
             .await;
+        let part = database.as_ref().err().map(|error| errors::at_fault(error, "database"));
+        if part != Some("credential") {
+            items.push(item("credential", self.place.credential));
+        }
         match database {
             Ok(_) => {
-                items.push(item("credential", credential));
                 items.push(item("database", self.place.database.clone()));
                 Ok(())
             }
-            Err(error) if is_about_credential(error.kind) => Err(failed("credential", error)),
-            Err(error) => {
-                items.push(item("credential", credential));
-                Err(failed("database", error))
-            }
+            Err(error) => Err(failed(errors::at_fault(&error, "database"), error)),
         }
     }
 
@@ -232,7 +236,7 @@ impl CosmosStore {
         let items = self.look().await;
         match items.iter().find(|item| !item.ok) {
             None => Ok(items),
-            Some(missing) if matches!(missing.name, "endpoint" | "credential") => {
+            Some(missing) if matches!(missing.name, "endpoint" | "clock" | "credential" | "role") => {
                 let hint = missing.hint.clone().unwrap_or_default();
                 Err(errors::held("access-denied", &missing.detail, &hint))
             }
