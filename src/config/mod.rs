@@ -124,6 +124,9 @@ pub struct Settings {
     pub destination: Sourced<Destination>,
     /// Which credential to use.
     pub credential: Sourced<Credential>,
+    /// Request units that may be spent in a day (UTC) before history waits for the next; commits made now never
+    /// wait.
+    pub budget_ru: Option<Sourced<u32>>,
     /// Class, where the user set one.
     pub class: Option<Sourced<Class>>,
     /// Folder of further rule packs.
@@ -218,6 +221,10 @@ impl Layers<'_> {
                 || Ok(built_in(Credential::Auto)),
                 |found| checked("store.credential", found, str::parse),
             )?;
+        let budget_ru = self
+            .pick(file.store.budget_ru.map(|units| units.to_string()), "", "")
+            .map(|found| checked("store.budget_ru", found, budget))
+            .transpose()?;
         let privacy = self.pick(file.privacy.author.clone(), "", "").map_or_else(
             || Ok(built_in(Privacy::Plain)),
             |found| checked("privacy.author", found, privacy),
@@ -229,6 +236,7 @@ impl Layers<'_> {
             tenant,
             destination: self.destination(&file.store)?,
             credential,
+            budget_ru,
             class,
             rules,
             retention_days,
@@ -377,6 +385,11 @@ fn retention_days(text: &str) -> Result<u32, String> {
         .ok()
         .filter(|days| (1..=24_855).contains(days))
         .ok_or_else(|| "must be a whole number of days from 1 to 24855 (2557 are seven years)".to_owned())
+}
+
+fn budget(text: &str) -> Result<u32, String> {
+    let units = text.parse().ok().filter(|units| *units > 0);
+    units.ok_or_else(|| format!("must be a whole number of request units a day from 1 to {}", u32::MAX))
 }
 
 fn privacy(text: &str) -> Result<Privacy, String> {

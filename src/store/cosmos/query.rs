@@ -34,9 +34,10 @@ const MAX_PAGE: usize = 100;
 /// The shortest prefix of a commit id that is looked up.
 const MIN_PREFIX: usize = 4;
 
-/// The longest range that is asked day by day. Each day costs a request of some 3 RU even where it is empty, about
-/// what one request by prefix costs in each physical partition that it has to visit.
-const SHORT_RANGE: usize = 7;
+/// The longest range that is asked day by day. Each day costs a request of some 3 RU even where it is empty, and so
+/// does a request by prefix in each physical partition that holds the tenant: a few days are cheaper only where
+/// the tenant has spread.
+const SHORT_RANGE: usize = 3;
 
 /// What a range of days means: its conditions, and where to look.
 #[derive(Clone, Copy)]
@@ -339,8 +340,8 @@ mod tests {
     fn the_way_follows_the_range() {
         let days = |since, until| short(Some(since), Some(until)).map(|days| days.len());
         assert_eq!(days("2026-01-01", "2026-01-01"), Some(1));
-        assert_eq!(days("2025-12-28", "2026-01-03"), Some(7));
-        assert_eq!(days("2025-12-27", "2026-01-03"), None);
+        assert_eq!(days("2025-12-31", "2026-01-02"), Some(3));
+        assert_eq!(days("2025-12-30", "2026-01-02"), None);
         assert_eq!(days("2026-01-02", "2026-01-01"), Some(0));
         assert_eq!(days("2026-01-02' OR", "2026-01-01"), None);
         assert_eq!(short(None, Some("2026-01-01")), None);
