@@ -334,7 +334,7 @@ pub(super) fn sign_in_hint(credential: &str, detail: &str) -> String {
 pub(super) fn infrastructure(place: &Place) -> String {
     let Place { account, database, container, .. } = place;
     format!(
-        "Entra ID may not create databases or containers here: deploy infra/ with `infra/deploy.sh`, which runs `az deployment group create --resource-group GROUP --template-file infra/main.bicep` for account {account}, database {database}, container {container}"
+        "Entra ID may not create databases or containers here: deploy infra/ with `infra/deploy.sh --environment dev --location REGION`, which runs `az deployment group create --resource-group GROUP --template-file infra/main.bicep --parameters environment=dev location=REGION`, for account {account}, database {database}, container {container}"
     )
 }
 
