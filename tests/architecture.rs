@@ -37,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("git2", &["capture"]),
     ("azure_", &["store/cosmos"]),
+    ("reqwest", &["store/cosmos"]),
     ("rusqlite", &["outbox", "sqlite", "store/local"]),
     ("imara_diff", &["capture"]),
     ("tokio", &["cli", "delivery", "store"]),

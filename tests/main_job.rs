@@ -120,6 +120,9 @@ fn backfill_into_cosmos_is_read_back_by_pythons_client() {
     for way in ["query", "prefix", "point"] {
         assert_eq!(read[way], count, "{way}: {read}");
     }
+    // What `infra/` deploys is what another client sees.
+    let shape: Value = serde_json::from_str(include_str!("../infra/container.json")).unwrap();
+    assert_eq!(read["container"], shape);
 }
 
 #[test]

@@ -60,6 +60,8 @@ macro_rules! suite {
             read_finds_what_was_written
             replace_needs_the_version
             queries_filter
+            queries_look_into_documents
+            ranges_of_any_length_agree
             queries_are_ordered_and_limited
             queries_stop_when_told
             a_bad_commit_prefix_is_refused
@@ -282,6 +284,71 @@ async fn the_emulator_takes_what_other_clients_send() {
     );
 }
 
+#[tokio::test]
+async fn check_names_the_permission_that_is_missing() {
+    for (denied, said) in [
+        ("create", "may not create: "),
+        ("create,replace", "may not create, replace: "),
+        ("query", "may not query: "),
+        ("read", "may not read: "),
+        ("metadata", "readMetadata"),
+    ] {
+        let emulator = Emulator::start(&["--deny", denied]);
+        let wanted = if denied == "metadata" {
+            emulator.store().init().await.unwrap_err().kind == "access-denied"
+        } else {
+            emulator.store().init().await.is_ok()
+        };
+        assert!(wanted, "{denied}");
+        let items = emulator.store().check().await;
+        assert_eq!(faults(&items), ["role"], "{denied}: {items:?}");
+        let item = items.into_iter().find(|item| !item.ok).unwrap();
+        assert!(item.detail.contains(said), "{item:?}");
+        let hint = item.hint.unwrap();
+        assert!(hint.contains("the role \"gitops-agent writer\""), "{hint}");
+        assert!(hint.contains("--principal-id 00000000-1111-2222-3333-444444444444 "), "{hint}");
+        assert!(hint.contains("(it lacks Microsoft.DocumentDB/databaseAccounts/"), "{hint}");
+    }
+}
+
+#[tokio::test]
+async fn check_tries_and_writes_nothing() {
+    let Fixture { store, _keep } = cosmos().await;
+    let items = store.check().await;
+    let names: Vec<&str> = items.iter().map(|item| item.name).collect();
+    let all = [
+        "endpoint",
+        "clock",
+        "credential",
+        "database",
+        "container",
+        "partition key",
+        "time to live",
+        "index",
+        "role",
+    ];
+    assert_eq!((names, faults(&items)), (all.to_vec(), vec![]));
+    assert_eq!(items.last().unwrap().detail, "may create, read, replace and query");
+    assert!(store.keys("_doctor", None, None).await.unwrap().value.is_empty());
+}
+
+#[tokio::test]
+async fn check_tells_a_wrong_clock() {
+    for (offset, said) in [("3600", "behind the account's"), ("-3600", "ahead of the account's")] {
+        let emulator = Emulator::start(&["--clock-offset", offset]);
+        emulator.store().init().await.unwrap();
+        let items = emulator.store().check().await;
+        assert_eq!(faults(&items), ["clock"], "{items:?}");
+        let clock = items.into_iter().find(|item| item.name == "clock").unwrap();
+        let seconds: i64 = clock.detail.split(' ').next().unwrap().parse().unwrap();
+        assert!((3590..3610).contains(&seconds) && clock.detail.contains(said), "{clock:?}");
+        assert!(clock.hint.unwrap().contains("time server"));
+    }
+    let emulator = Emulator::start(&["--clock-offset", "200"]);
+    emulator.store().init().await.unwrap();
+    assert_eq!(faults(&emulator.store().check().await), [""; 0], "tokens are forgiven that much");
+}
+
 /// A server that gives every request the same bytes.
 async fn always(answer: String) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -349,8 +416,12 @@ async fn refusals_while_opening_are_told_apart() {
         assert_eq!(said(&error), (class, kind), "{error:?}");
         assert!(error.hint.clone().unwrap_or_default().contains(advice), "{error:?}");
         assert_eq!(error.status, Some(status), "{error:?}");
-        let at_fault =
-            if kind == "unauthorized" || kind == "access-denied" { "credential" } else { "endpoint" };
+        let at_fault = match advice {
+            "COSMOS_KEY" | "Entra ID" => "credential",
+            "az cosmosdb sql role assignment create" => "role",
+            "clock" => "clock",
+            _ => "endpoint",
+        };
         assert_eq!(faults(&store.check().await), [at_fault], "{error:?}");
     }
 }

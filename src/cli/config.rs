@@ -128,6 +128,10 @@ fn rows(settings: &Settings) -> Vec<Row> {
         .rules
         .as_ref()
         .map_or_else(unset, |rules| (rules.value.display().to_string(), rules.origin.to_string()));
+    let (budget, budget_origin) = settings
+        .budget_ru
+        .as_ref()
+        .map_or_else(unset, |budget| (budget.value.to_string(), budget.origin.to_string()));
     let mut rows = vec![
         row("tenant", settings.tenant.value.clone(), &settings.tenant.origin),
         row("store.kind", place.value.kind().to_owned(), &place.origin),
@@ -140,6 +144,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
     rows.extend([
         row("store.credential", settings.credential.value.to_string(), &settings.credential.origin),
         account_key(),
+        ("store.budget_ru", budget, budget_origin),
         ("class", class, class_origin),
         ("rules", rules, rules_origin),
         row("retention_days", settings.retention_days.value.to_string(), &settings.retention_days.origin),

@@ -1,6 +1,7 @@
 //! The one place that reads the environment.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use gitops_agent::config::Paths;
@@ -66,5 +67,7 @@ pub(super) fn start_logging(verbose: u8) {
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| tracing_subscriber::EnvFilter::new(level));
     // A second subscriber in one process would be a programming error, and is harmless.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let colour = std::io::stderr().is_terminal() && variable("NO_COLOR").is_none();
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = logger.with_ansi(colour).try_init();
 }

@@ -18,7 +18,7 @@ use super::failure::{DENIED, DISK, Failure, PARTLY};
 use super::hook;
 use super::reconcile::{self, Pace};
 use super::session::{Session, block_on};
-use super::ui::Ui;
+use super::ui::{Ui, count};
 
 pub(super) use gitops_agent::delivery::Report;
 
@@ -87,6 +87,7 @@ pub(super) fn hand_over(
 ) -> Result<Report, Failure> {
     let open = |place: &Destination| session.open_store(place);
     let mut lock = Some(lock);
+    options.budget = session.settings.budget_ru.as_ref().map(|budget| budget.value);
     let mut report = Report::default();
     while let Some(held) = lock.take() {
         options.spool_dirs = spool_folders(session, outbox, repo)?;
@@ -214,6 +215,10 @@ pub(super) fn print(report: &Report, ui: &mut Ui) -> Result<(), Failure> {
     let already =
         if report.already > 0 { format!(" ({} were there already)", report.already) } else { String::new() };
     ui.line(format!("{} delivered{already}; {left}", report.delivered))?;
+    if report.postponed > 0 {
+        let waiting = count(report.postponed, "record");
+        ui.line(format!("{waiting} of history wait for tomorrow (UTC): the day's store.budget_ru is spent"))?;
+    }
     for path in &report.spool_damaged {
         ui.note(format!(
             "a damaged spool file was set aside as {}; `gitops-agent verify` names its commit",

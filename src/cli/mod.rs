@@ -6,6 +6,7 @@
 
 mod backfill;
 mod config;
+mod cost;
 mod coverage;
 mod docs;
 mod doctor;
@@ -120,6 +121,8 @@ enum Command {
     Store(store::StoreArgs),
     /// Does it really work here.
     Doctor(doctor::DoctorArgs),
+    /// What the store has charged, and what this repository will cost.
+    Cost(cost::CostArgs),
     /// The settings in force.
     Config(config::ConfigArgs),
     /// Completions for a shell, on standard output.
@@ -195,6 +198,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Verify(args) => verify::run(&args, &mut ui),
         Command::Store(args) => store::run(&args, &mut ui),
         Command::Doctor(args) => doctor::run(&args, &mut ui),
+        Command::Cost(args) => cost::run(&args, &mut ui),
         Command::Config(args) => config::run(&args, &mut ui),
         Command::Completions { shell } => docs::completions(shell, &mut ui),
         Command::Man { out } => docs::man(out.as_deref(), &mut ui),

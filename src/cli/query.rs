@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use gitops_agent::config;
+use gitops_agent::record::Identity;
 use gitops_agent::store::Query;
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ use super::ui::{self, Ui};
 /// Read the store.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  gitops-agent query --since 2026-07-01 --until 2026-09-30 --tag HIPAA\n  gitops-agent query --min-risk 0.7 --format csv > risky.csv\n  gitops-agent query --commit 95de8fc9 --format json"
+    after_help = "Examples:\n  gitops-agent query --since 2026-07-01 --until 2026-09-30 --tag HIPAA\n  gitops-agent query --min-risk 0.7 --format csv > risky.csv\n  gitops-agent query --commit 95de8fc9 --format json\n  gitops-agent query --citation '45 CFR 164.312' --since 2026-07-01 --until 2026-09-30\n  gitops-agent query --author ada@example.com --path src/auth/ --level high"
 )]
 pub(super) struct QueryArgs {
     /// The tenant; the configured one unless given.
@@ -33,6 +34,21 @@ pub(super) struct QueryArgs {
     /// A tag that the commit must carry; repeat it for several.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    /// The risk level.
+    #[arg(long, value_enum)]
+    level: Option<Level>,
+    /// A rule that made a finding, by its id.
+    #[arg(long, value_name = "RULE")]
+    rule: Option<String>,
+    /// A citation of a finding; `45 CFR 164.312` finds its paragraphs, too.
+    #[arg(long, value_name = "CITATION")]
+    citation: Option<String>,
+    /// A file that was changed; with a / at its end, anything in that folder.
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// The author, by address or name; where people are pseudonyms, by address.
+    #[arg(long, value_name = "WHO")]
+    author: Option<String>,
     /// One commit, by its id or the beginning of it.
     #[arg(long, value_name = "SHA", value_parser = commit)]
     commit: Option<String>,
@@ -45,6 +61,24 @@ pub(super) struct QueryArgs {
     /// The same as `--format json`.
     #[arg(long, conflicts_with = "format")]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Level {
+    Low,
+    Medium,
+    High,
+}
+
+impl Level {
+    /// As it stands in a record.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -97,13 +131,19 @@ pub(super) fn run(args: &QueryArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
             .map_err(|problem| Failure::new(USAGE, format!("--tenant {given:?} {problem}")))?,
         None => session.settings.tenant.value.clone(),
     };
+    let pseudonym = |who: &String| [who.clone(), Identity::pseudonym(&tenant, who)];
     let query = Query {
+        authors: args.author.as_ref().map(pseudonym).into_iter().flatten().collect(),
         tenant,
         since: args.since.clone(),
         until: args.until.clone(),
         min_risk: args.min_risk,
         tags: args.tags.clone(),
         commit: args.commit.clone(),
+        level: args.level.map(|level| level.name().to_owned()),
+        rule: args.rule.clone(),
+        citation: args.citation.clone(),
+        path: args.path.clone(),
         limit: args.limit,
     };
     let store = session.store()?;

@@ -30,6 +30,7 @@ pub(super) struct Store {
     pub(super) database: Option<String>,
     pub(super) container: Option<String>,
     pub(super) credential: Option<String>,
+    pub(super) budget_ru: Option<i64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -134,6 +134,9 @@ pub struct Settings {
     pub destination: Sourced<Destination>,
     /// Which credential to use.
     pub credential: Sourced<Credential>,
+    /// Request units that may be spent in a day (UTC) before history waits for the next; commits made now never
+    /// wait.
+    pub budget_ru: Option<Sourced<u32>>,
     /// Class, where the user set one.
     pub class: Option<Sourced<Class>>,
     /// Folder of further rule packs.
@@ -230,6 +233,10 @@ impl Layers<'_> {
                 || Ok(built_in(Credential::Auto)),
                 |found| checked("store.credential", found, str::parse),
             )?;
+        let budget_ru = self
+            .pick(file.store.budget_ru.map(|units| units.to_string()), "", "")
+            .map(|found| checked("store.budget_ru", found, budget))
+            .transpose()?;
         let privacy = self.pick(file.privacy.author.clone(), "", "").map_or_else(
             || Ok(built_in(Privacy::Plain)),
             |found| checked("privacy.author", found, privacy),
@@ -245,6 +252,7 @@ impl Layers<'_> {
             tenant,
             destination: self.destination(&file.store)?,
             credential,
+            budget_ru,
             class,
             rules,
             retention_days,
@@ -402,6 +410,11 @@ fn declarations(text: &str) -> Result<Declarations, String> {
         "required" => Ok(Declarations::Required),
         _ => Err("must be `optional` or `required`".to_owned()),
     }
+}
+
+fn budget(text: &str) -> Result<u32, String> {
+    let units = text.parse().ok().filter(|units| *units > 0);
+    units.ok_or_else(|| format!("must be a whole number of request units a day from 1 to {}", u32::MAX))
 }
 
 fn privacy(text: &str) -> Result<Privacy, String> {

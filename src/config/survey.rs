@@ -66,6 +66,7 @@ fn clear(file: &mut file::File, name: &str) -> bool {
         "store.endpoint" => file.store.endpoint.take().is_some(),
         "store.database" => file.store.database.take().is_some(),
         "store.container" => file.store.container.take().is_some(),
+        "store.budget_ru" => file.store.budget_ru.take().is_some(),
         "store.credential" => file.store.credential.take().is_some(),
         "privacy.author" => file.privacy.author.take().is_some(),
         "risk.medium, risk.high" => {

@@ -64,6 +64,8 @@ pub struct Options {
     pub patience: Duration,
     /// Spool folders to take in first.
     pub spool_dirs: Vec<PathBuf>,
+    /// Request units in a day (UTC) from which history waits for the next; none for no limit.
+    pub budget: Option<u32>,
     /// Waits after failures.
     pub again: Backoff,
     /// Waits for a person.
@@ -78,6 +80,7 @@ impl Default for Options {
             force: false,
             patience: Duration::from_secs(10),
             spool_dirs: Vec::new(),
+            budget: None,
             again: AGAIN,
             held: HELD,
         }
@@ -116,6 +119,8 @@ pub struct Report {
     pub held: u64,
     /// Set aside, now and earlier.
     pub refused: u64,
+    /// Records of history put off to the next day, because this day's budget is spent.
+    pub postponed: usize,
     /// Request units charged.
     pub request_units: f64,
     /// Requests that the store answered with "slower" (429).
@@ -137,6 +142,7 @@ impl Report {
         self.spooled += earlier.spooled;
         self.request_units += earlier.request_units;
         self.throttled += earlier.throttled;
+        self.postponed += earlier.postponed;
         self.timed_out |= earlier.timed_out;
         let new = |error: &DeliveryError| {
             !earlier.errors.iter().any(|known| known.destination == error.destination)

@@ -151,6 +151,7 @@ impl<'a, 's> Visit<'a, 's> {
                 // A commit made while history flows waits in a spool file, and goes before it.
                 let now = self.now();
                 super::take_in(self.report, self.outbox, self.options, now)?;
+                self.mind_the_budget(now)?;
                 queue = self.fetch(batch, &sent)?;
                 dry = queue.is_empty();
             }
@@ -180,6 +181,17 @@ impl<'a, 's> Visit<'a, 's> {
             }
         }
         self.write_back()
+    }
+
+    /// Puts history off once the day's budget is spent. Looked at whenever records are fetched, after what was
+    /// charged has been written down: at most one window of records goes beyond it.
+    fn mind_the_budget(&mut self, now: Timestamp) -> Result<(), OutboxError> {
+        if let Some(budget) = self.options.budget
+            && self.outbox.spent(self.id, now)? >= f64::from(budget)
+        {
+            self.report.postponed += self.outbox.postpone_history(self.id, now)?;
+        }
+        Ok(())
     }
 
     /// What to send next, in operations of at most `batch` records.

@@ -212,7 +212,7 @@ impl Outbox {
         progress: &Progress,
         now: Timestamp,
     ) -> Result<(), OutboxError> {
-        let now = now.as_millisecond();
+        let moment = now.as_millisecond();
         let transaction = self.begin()?;
         {
             let mut delivered = transaction.prepare_cached(
@@ -229,7 +229,7 @@ impl Outbox {
             )?;
             for Settlement { entry, revision, outcome } in &progress.settlements {
                 match outcome {
-                    Outcome::Delivered => delivered.execute(params![entry, revision, now])?,
+                    Outcome::Delivered => delivered.execute(params![entry, revision, moment])?,
                     Outcome::Again { not_before, kind, message } => {
                         again.execute(params![entry, revision, not_before.as_millisecond(), kind, message])?
                     }
@@ -242,6 +242,7 @@ impl Outbox {
                 write_gate(&transaction, destination, gate)?;
             }
             write_latencies(&transaction, &progress.latencies)?;
+            super::spending::add(&transaction, destination, progress.request_units, now)?;
             let error = progress.last_error.as_ref();
             transaction
                 .prepare_cached(

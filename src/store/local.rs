@@ -210,10 +210,6 @@ fn statement_of(query: &Query) -> Result<(String, Vec<Bound>), StoreError> {
         add("id >= ?", Bound::Text(prefix));
     }
     sql.push_str(" ORDER BY date DESC, timestamp DESC, id");
-    if let Some(limit) = query.limit {
-        sql.push_str(" LIMIT ?");
-        bound.push(Bound::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
-    }
     Ok((sql, bound))
 }
 
@@ -310,9 +306,17 @@ impl Store for LocalStore {
         let connection = self.lock();
         let mut statement = connection.prepare(&sql).map_err(|error| failed(&error))?;
         let mut rows = statement.query(params_from_iter(bound)).map_err(|error| failed(&error))?;
-        while let Some(row) = rows.next().map_err(|error| failed(&error))? {
-            if !sink(document_of(row).map_err(|error| failed(&error))?) {
-                break;
+        // Rows come one by one in the order of an index, so what is not asked for is not read.
+        let mut left = query.limit.unwrap_or(usize::MAX);
+        while left > 0
+            && let Some(row) = rows.next().map_err(|error| failed(&error))?
+        {
+            let document = document_of(row).map_err(|error| failed(&error))?;
+            if query.admits(&document) {
+                left -= 1;
+                if !sink(document) {
+                    break;
+                }
             }
         }
         Ok(charged(start, ()))

@@ -45,6 +45,17 @@ pub struct Cost {
     pub latency: Duration,
 }
 
+impl std::ops::Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            request_units: self.request_units + other.request_units,
+            latency: self.latency + other.latency,
+        }
+    }
+}
+
 /// A result and what it cost.
 #[derive(Clone, Debug)]
 pub struct Charged<T> {
@@ -69,8 +80,61 @@ pub struct Query {
     pub tags: Vec<String>,
     /// Full id, or a prefix of at least four hex digits.
     pub commit: Option<String>,
+    /// The `riskLevel`.
+    pub level: Option<String>,
+    /// A rule that made a finding.
+    pub rule: Option<String>,
+    /// A citation of a finding, or what contains it: `45 CFR 164.312` finds `45 CFR 164.312(b)`.
+    pub citation: Option<String>,
+    /// A file that was changed or moved away, as the record spells it; with a `/` at its end, a folder.
+    pub path: Option<String>,
+    /// Any of these is the author's address or name, in any case, or their pseudonym.
+    pub authors: Vec<String>,
     /// At most so many documents.
     pub limit: Option<usize>,
+}
+
+impl Query {
+    /// Whether a document has what `level` and the filters after it ask for. No store indexes these but the
+    /// level, since each indexed property adds to the price of every write: they are looked for in the documents
+    /// that the other filters leave, here, so that every store means the same by them.
+    fn admits(&self, document: &Value) -> bool {
+        let text = |value: &Value, name: &str| value[name].as_str().map(str::to_owned);
+        let any = |list: &str, holds: &dyn Fn(&Value) -> bool| {
+            document[list].as_array().is_some_and(|items| items.iter().any(holds))
+        };
+        let level = self.level.as_ref().is_none_or(|level| document["riskLevel"] == level.as_str());
+        let rule = self.rule.as_ref().is_none_or(|rule| any("findings", &|f| f["rule"] == rule.as_str()));
+        let citation = self.citation.as_ref().is_none_or(|wanted| {
+            any("findings", &|finding| {
+                let citations = finding["citations"].as_array();
+                citations
+                    .is_some_and(|all| all.iter().filter_map(Value::as_str).any(|c| is_within(c, wanted)))
+            })
+        });
+        let path = self.path.as_ref().is_none_or(|wanted| {
+            let is = |path: String| path == *wanted || wanted.ends_with('/') && path.starts_with(wanted);
+            any("filesChanged", &|file| ["path", "oldPath"].iter().any(|n| text(file, n).is_some_and(is)))
+        });
+        let author = self.authors.is_empty() || {
+            let names = ["email", "name", "hash"].map(|name| text(&document["author"], name));
+            let names: Vec<_> = names.into_iter().flatten().map(|name| name.to_lowercase()).collect();
+            self.authors.iter().any(|author| names.contains(&author.to_lowercase()))
+        };
+        level && rule && citation && path && author
+    }
+
+    /// Whether [`Query::admits`] may leave out documents that a store finds by its own means.
+    fn narrows(&self) -> bool {
+        self.rule.is_some() || self.citation.is_some() || self.path.is_some() || !self.authors.is_empty()
+    }
+}
+
+/// Whether a citation is `wanted` or a part of it: `45 CFR 164.312(b)` is within `45 CFR 164.312`, and not within
+/// `45 CFR 164.3`.
+fn is_within(citation: &str, wanted: &str) -> bool {
+    let rest = citation.strip_prefix(wanted);
+    rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()))
 }
 
 /// What to do about an error; the contract's classes, and the three answers that are not failures.

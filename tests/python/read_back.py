@@ -15,7 +15,7 @@ Prints one JSON object and exits with 0 when the three ways agree, 1 when they d
 not be read:
 
     {"query": n, "prefix": n, "point": n, "agree": true,
-     "partitionKey": ["/tenantId", "/commitDate"], "defaultTtl": 220924800, "days": {"2026-01-02": n, …}}
+     "container": {"partitionKey": …, "defaultTtl": 220924800, "indexingPolicy": …}, "days": {"2026-01-02": n, …}}
 
 `query` counts what a query with a parameter for the tenant finds, `prefix` what all partitions below the
 tenant hold, `point` how many of them a point read returned unchanged. `days` is the number for each date.
@@ -55,8 +55,7 @@ def read_back(container, tenant):
         "prefix": len(by_prefix),
         "point": same,
         "agree": identities(by_query) == identities(by_prefix) and same == len(by_prefix),
-        "partitionKey": properties["partitionKey"]["paths"],
-        "defaultTtl": properties.get("defaultTtl"),
+        "container": {name: properties.get(name) for name in ("partitionKey", "defaultTtl", "indexingPolicy")},
         "days": dict(sorted(days.items())),
     }
 

@@ -164,6 +164,156 @@ pub(crate) async fn queries_filter(store: &dyn Store) {
     }
 }
 
+pub(crate) async fn queries_look_into_documents(store: &dyn Store) {
+    let finding = |rule: &str, citations: &[&str]| json!({"rule": rule, "citations": citations, "path": "x"});
+    let records = [
+        // number, day, level, author, findings, path, old path
+        (
+            1,
+            1,
+            "low",
+            json!({"name": "Ada Author", "email": "Ada@Example.com"}),
+            json!([]),
+            "src/auth/a.rs",
+            None,
+        ),
+        (
+            2,
+            2,
+            "high",
+            json!({"name": "Bob", "email": "bob@example.com"}),
+            json!([
+                finding("hipaa.audit", &["45 CFR 164.312(b)"]),
+                finding("hipaa.audit", &["45 CFR 164.312(b)"])
+            ]),
+            "src/auth.rs",
+            Some("src/auth/b.rs"),
+        ),
+        (
+            3,
+            9,
+            "high",
+            json!({"hash": "ab12"}),
+            json!([finding("fda.part11", &["21 CFR 11.10(e)", "45 CFR 164.31"])]),
+            "docs/auth/x.md",
+            None,
+        ),
+        (
+            4,
+            9,
+            "medium",
+            json!({"name": "Größe", "email": "g@example.com"}),
+            json!(null),
+            "src/auth/%.rs",
+            None,
+        ),
+    ];
+    for (number, day, level, author, findings, path, old_path) in records {
+        let mut document = document("t", &format!("2026-01-{day:02}T00:00:00Z"), number);
+        document["riskLevel"] = json!(level);
+        document["author"] = author;
+        document["findings"] = findings;
+        document["filesChanged"] = json!([{"path": "Cargo.toml"}, {"path": path, "oldPath": old_path}]);
+        put(store, &document).await;
+        let mut foreign = document.clone();
+        foreign["tenantId"] = json!("u");
+        put(store, &foreign).await;
+    }
+    let text = |text: &str| Some(text.to_owned());
+    let authors =
+        |all: &[&str]| Query { authors: all.iter().map(|&one| one.to_owned()).collect(), ..of("t") };
+    let cases: Vec<(Query, &[&str])> = vec![
+        (Query { level: text("high"), ..of("t") }, &["3", "2"]),
+        (Query { level: text("HIGH"), ..of("t") }, &[]),
+        (Query { rule: text("hipaa.audit"), ..of("t") }, &["2"]),
+        (Query { rule: text("hipaa"), ..of("t") }, &[]),
+        (Query { citation: text("45 CFR 164.312"), ..of("t") }, &["2"]),
+        (Query { citation: text("45 CFR 164.312(b)"), ..of("t") }, &["2"]),
+        (Query { citation: text("45 CFR 164.31"), ..of("t") }, &["3"]),
+        (Query { citation: text("45 CFR 164"), ..of("t") }, &["3", "2"]),
+        (Query { citation: text("21 CFR 11"), ..of("t") }, &["3"]),
+        (Query { citation: text("164.312"), ..of("t") }, &[]),
+        (Query { path: text("src/auth/"), ..of("t") }, &["4", "2", "1"]),
+        (Query { path: text("src/auth"), ..of("t") }, &[]),
+        (Query { path: text("src/auth.rs"), ..of("t") }, &["2"]),
+        (Query { path: text("src/auth/b.rs"), ..of("t") }, &["2"]),
+        (Query { path: text("src/%"), ..of("t") }, &[]),
+        (Query { path: text("Cargo.toml"), limit: Some(3), ..of("t") }, &["3", "4", "2"]),
+        (authors(&["ada@example.COM"]), &["1"]),
+        (authors(&["bob"]), &["2"]),
+        (authors(&["nobody", "AB12"]), &["3"]),
+        (authors(&["GRÖSSE", "größe"]), &["4"]),
+        (authors(&["example.com"]), &[]),
+        (Query { level: text("high"), path: text("docs/auth/"), ..authors(&["ab12", "bob"]) }, &["3"]),
+        (
+            Query { since: text("2026-01-02"), until: text("2026-01-08"), level: text("high"), ..of("t") },
+            &["2"],
+        ),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(ids(store, &query).await, expected, "{query:?}");
+    }
+}
+
+/// However long the range is, and with or without the day of a commit, the answer is the same.
+pub(crate) async fn ranges_of_any_length_agree(store: &dyn Store) {
+    // Two a day over twelve days and the turn of a year, one of them at the end of the day.
+    let mut all = Vec::new();
+    let mut day: jiff::civil::Date = "2025-12-26".parse().unwrap();
+    for number in 1..=12 {
+        for (time, number) in [("00:00:00", number), ("23:59:59", 100 + number)] {
+            let document = document("t", &format!("{day}T{time}Z"), number);
+            put(store, &document).await;
+            all.push(document);
+        }
+        day = day.tomorrow().unwrap();
+    }
+    all.reverse();
+    for length in 1..=12_i32 {
+        for first in 0..=(12 - length) {
+            let start: jiff::civil::Date = "2025-12-26".parse().unwrap();
+            let days = |days: i32| jiff::Span::new().days(days);
+            let since = start.checked_add(days(first)).unwrap().to_string();
+            let until = start.checked_add(days(first + length - 1)).unwrap().to_string();
+            let inside = |document: &&Value| {
+                let date = document["commitDate"].as_str().unwrap();
+                (since.as_str()..=until.as_str()).contains(&date)
+            };
+            let expected: Vec<&Value> = all.iter().filter(inside).collect();
+            for limit in [None, Some(3)] {
+                let query =
+                    Query { since: Some(since.clone()), until: Some(until.clone()), limit, ..of("t") };
+                let mut found = Vec::new();
+                let mut sink = |document: Value| {
+                    found.push(document);
+                    true
+                };
+                store.query(&query, &mut sink).await.unwrap();
+                let expected = &expected[..limit.unwrap_or(usize::MAX).min(expected.len())];
+                assert!(found.iter().eq(expected.iter().copied()), "{query:?}");
+            }
+        }
+    }
+    // One commit: whole and begun, with its day, with another's, and with filters that it has and has not.
+    let one = &all[3];
+    let (id, date) = (one["id"].as_str().unwrap(), one["commitDate"].as_str().unwrap());
+    let on = |date: &str, commit: &str| Query {
+        since: Some(date.to_owned()),
+        until: Some(date.to_owned()),
+        commit: Some(commit.to_owned()),
+        ..of("t")
+    };
+    let number = id[..8].trim_start_matches('0');
+    assert_eq!(ids(store, &on(date, id)).await, [number]);
+    assert_eq!(ids(store, &on(date, &id[..9])).await, [number]);
+    assert_eq!(ids(store, &on(date, &id.to_uppercase())).await, [number]);
+    assert_eq!(ids(store, &on("2025-12-26", id)).await, [""; 0]);
+    assert_eq!(ids(store, &Query { tenant: "u".to_owned(), ..on(date, id) }).await, [""; 0]);
+    assert_eq!(ids(store, &Query { level: Some("high".to_owned()), ..on(date, id) }).await, [""; 0]);
+    assert_eq!(ids(store, &Query { min_risk: Some(0.9), ..on(date, id) }).await, [""; 0]);
+    assert_eq!(ids(store, &Query { limit: Some(0), ..on(date, id) }).await, [""; 0]);
+}
+
 pub(crate) async fn queries_are_ordered_and_limited(store: &dyn Store) {
     populate(store).await;
     let all = ["6", "5", "4", "2", "3", "1"];
@@ -281,6 +431,11 @@ pub(crate) async fn tenants_are_apart(store: &dyn Store) {
     for query in [
         Query { since: Some(hostile.to_owned()), ..of("acme") },
         Query { tags: vec!["') OR (1=1".to_owned()], ..of("acme") },
+        Query { level: Some("' OR true --".to_owned()), ..of("acme") },
+        Query { rule: Some("' OR true --".to_owned()), ..of("acme") },
+        Query { citation: Some("' OR true --".to_owned()), ..of("acme") },
+        Query { path: Some("' OR true --/".to_owned()), ..of("acme") },
+        Query { authors: vec!["' OR true --".to_owned()], ..of("acme") },
     ] {
         assert_eq!(ids(store, &query).await, [""; 0], "{query:?}");
     }

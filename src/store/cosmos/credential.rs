@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use azure_core::credentials::{AccessToken, Secret, TokenCredential, TokenRequestOptions};
 use azure_core::error::ErrorKind;
-use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions};
+use azure_core::http::{ClientOptions, ExponentialRetryOptions, HttpClient, RetryOptions, Transport};
 use azure_core::time;
 use azure_data_cosmos::{AccountEndpoint, AccountReference};
 use azure_identity::{
@@ -36,6 +36,10 @@ use crate::store::StoreError;
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(20);
 /// A token is renewed when it has less than this left, as `azure_identity` does with its own.
 const RENEW_BEFORE: time::Duration = time::Duration::seconds(300);
+/// What a token that could not be renewed must have left to be used.
+const LAST_USE: time::Duration = time::Duration::seconds(30);
+/// How long a failed renewal is not tried again while the old token serves.
+const RENEW_AGAIN: Duration = Duration::from_secs(20);
 
 /// An account key. Printing it, by whatever way, prints its name.
 #[derive(Clone, PartialEq, Eq)]
@@ -169,11 +173,15 @@ impl Chosen {
 
     /// The account for the SDK. Workload identity reads its token file here.
     pub(super) fn account(&self, endpoint: AccountEndpoint) -> Result<AccountReference, StoreError> {
+        let options = match self {
+            Self::Workload { .. } | Self::Managed { .. } => client_options(http_client()?),
+            Self::Key(_) | Self::Cli => ClientOptions::default(),
+        };
         let credential: azure_core::Result<Arc<dyn TokenCredential>> = match self {
             Self::Key(key) => return Ok(AccountReference::with_authentication_key(endpoint, key.clone())),
             Self::Workload { tenant, client, file } => {
                 WorkloadIdentityCredential::new(Some(WorkloadIdentityCredentialOptions {
-                    credential_options: ClientAssertionCredentialOptions { client_options: client_options() },
+                    credential_options: ClientAssertionCredentialOptions { client_options: options },
                     client_id: Some(client.clone()),
                     tenant_id: Some(tenant.clone()),
                     token_file_path: Some(file.clone()),
@@ -183,7 +191,7 @@ impl Chosen {
             Self::Managed { client } => {
                 let options = ManagedIdentityCredentialOptions {
                     user_assigned_id: client.clone().map(UserAssignedId::ClientId),
-                    client_options: client_options(),
+                    client_options: options,
                 };
                 ManagedIdentityCredential::new(Some(options)).map(|credential| credential as _)
             }
@@ -191,39 +199,73 @@ impl Chosen {
                 .map(|credential| credential as _),
         };
         let inner = credential.map_err(|error| {
-            errors::held(
-                "sign-in",
-                &format!("signing in by {} cannot be set up: {error}", self.name()),
-                "run `gitops-agent store check`, or set GITOPS_AGENT_CREDENTIAL to another credential",
-            )
+            let error = error.to_string();
+            let message = format!("signing in by {} cannot be set up: {error}", self.name());
+            errors::held("sign-in", &message, &errors::sign_in_hint(self.name(), &error))
         })?;
-        Ok(AccountReference::with_credential(endpoint, Arc::new(SignIn { inner, last: Mutex::new(None) })))
+        Ok(AccountReference::with_credential(endpoint, Arc::new(SignIn { inner, last: Mutex::default() })))
+    }
+}
+
+/// A client for requests beside the store's own. The SDK would make one for itself and panic where it cannot.
+pub(super) fn http_client() -> Result<Arc<dyn HttpClient>, StoreError> {
+    let client = reqwest::Client::builder()
+        .connect_timeout(super::CONNECT_TIMEOUT)
+        .read_timeout(SIGN_IN_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .build();
+    match client {
+        Ok(client) => Ok(Arc::new(client)),
+        Err(error) => {
+            let reason = std::error::Error::source(&error).map_or(error.to_string(), ToString::to_string);
+            let message = format!("no secure connection can be made from this machine: {reason}");
+            let hint = "install the system's CA certificates (apt-get install ca-certificates), or name a file of them in SSL_CERT_FILE";
+            Err(errors::held("no-certificates", &message, hint))
+        }
     }
 }
 
 /// Fewer retries than the SDK's eight: the outbox has all the patience that is needed.
-fn client_options() -> ClientOptions {
+fn client_options(client: Arc<dyn HttpClient>) -> ClientOptions {
     let retry = ExponentialRetryOptions {
         max_retries: 2,
         max_total_elapsed: time::Duration::seconds(10),
         ..ExponentialRetryOptions::default()
     };
-    ClientOptions { retry: RetryOptions::exponential(retry), ..ClientOptions::default() }
+    ClientOptions {
+        retry: RetryOptions::exponential(retry),
+        transport: Some(Transport::new(client)),
+        ..ClientOptions::default()
+    }
 }
 
 /// Bounds a sign-in in time and keeps its token. The SDK asks for a token with every request, and the
 /// Azure CLI's credential starts a process for every question; one at a time asks here, and the rest share
 /// what it got, be it a token or a refusal.
+///
+/// A token is renewed [`RENEW_BEFORE`] its end. Where that fails the old one serves on until [`LAST_USE`] before
+/// its end, with another attempt every [`RENEW_AGAIN`]: a sign-in service that is away for a minute does not stop
+/// a long delivery.
 #[derive(Debug)]
 struct SignIn {
     inner: Arc<dyn TokenCredential>,
-    last: Mutex<Option<Outcome>>,
+    last: Mutex<Last>,
 }
 
-#[derive(Debug)]
-enum Outcome {
-    Token(AccessToken),
-    Failure(Instant, Shared),
+#[derive(Debug, Default)]
+struct Last {
+    token: Option<AccessToken>,
+    failure: Option<(Instant, Shared)>,
+}
+
+impl Last {
+    /// The token, where it need not or cannot be renewed now.
+    fn usable(&self) -> Option<&AccessToken> {
+        let left = |token: &AccessToken| token.expires_on - time::OffsetDateTime::now_utc();
+        let failed = self.failure.as_ref().is_some_and(|(when, _)| when.elapsed() < RENEW_AGAIN);
+        let needed = if failed { LAST_USE } else { RENEW_BEFORE };
+        self.token.as_ref().filter(|token| left(token) > needed)
+    }
 }
 
 /// An error of the identity library that several requests have in common.
@@ -248,14 +290,11 @@ impl TokenCredential for SignIn {
         let asked = Instant::now();
         // One account, one scope: what is kept needs no key.
         let mut last = self.last.lock().await;
-        match &*last {
-            Some(Outcome::Token(token))
-                if token.expires_on > time::OffsetDateTime::now_utc() + RENEW_BEFORE =>
-            {
-                return Ok(token.clone());
-            }
-            Some(Outcome::Failure(when, error)) if *when >= asked => return Err(error.clone().into()),
-            _ => {}
+        if let Some(token) = last.usable() {
+            return Ok(token.clone());
+        }
+        if let Some((_, error)) = last.failure.as_ref().filter(|(when, _)| *when >= asked) {
+            return Err(error.clone().into());
         }
         let answer = tokio::time::timeout(SIGN_IN_TIMEOUT, self.inner.get_token(scopes, options)).await;
         let answer = answer.unwrap_or_else(|_| {
@@ -264,13 +303,13 @@ impl TokenCredential for SignIn {
         });
         match answer {
             Ok(token) => {
-                *last = Some(Outcome::Token(token.clone()));
+                *last = Last { token: Some(token.clone()), failure: None };
                 Ok(token)
             }
             Err(error) => {
                 let error = Shared(Arc::new(error));
-                *last = Some(Outcome::Failure(Instant::now(), error.clone()));
-                Err(error.into())
+                last.failure = Some((Instant::now(), error.clone()));
+                last.usable().cloned().ok_or_else(|| error.into())
             }
         }
     }

@@ -228,22 +228,20 @@ fn sentence(kind: &str, place: &Place) -> String {
 
 /// The next step, where a person has one.
 fn hint(kind: &str, detail: &str, place: &Place) -> Option<String> {
-    let Place { account, database, container, by_key, .. } = place;
+    let Place { account, database, container, by_key, credential, .. } = place;
     let clock = "set this machine's clock: signatures count only within minutes of the service's time";
     Some(match kind {
-        "unauthorized" | "access-denied" if detail.contains("not valid at the current time") => {
-            clock.to_owned()
-        }
+        "unauthorized" | "access-denied" if is_clock(detail) => clock.to_owned(),
         "unauthorized" if detail.contains("Local Authorization is disabled") => {
             "the account takes no keys: unset COSMOS_KEY and sign in with Entra ID".to_owned()
         }
         "unauthorized" if *by_key => "check COSMOS_KEY: it may have been renewed in the account".to_owned(),
-        "access-denied" if detail.contains("firewall") || detail.contains("public internet") => {
+        "access-denied" if is_firewall(detail) => {
             format!(
                 "admit this address: az cosmosdb update --name {account} --resource-group GROUP --ip-range-filter ADDRESSES"
             )
         }
-        "unauthorized" | "access-denied" => role_command(account),
+        "unauthorized" | "access-denied" => role_command(place, detail),
         "no-container" if *by_key => "run `gitops-agent store init`".to_owned(),
         "no-container" => infrastructure(place),
         "partition-key" => format!(
@@ -256,25 +254,87 @@ fn hint(kind: &str, detail: &str, place: &Place) -> Option<String> {
         "throttled" => format!(
             "delivery goes on by itself; for more, az cosmosdb sql container throughput update --account-name {account} --resource-group GROUP --database-name {database} --name {container} --throughput RU_PER_SECOND"
         ),
-        "sign-in" => "run `az login`, or set GITOPS_AGENT_CREDENTIAL and the values it needs".to_owned(),
+        "sign-in" => sign_in_hint(credential, detail),
         "endpoint" | "settings" => "check COSMOS_ENDPOINT, COSMOS_DATABASE and COSMOS_CONTAINER".to_owned(),
         "unreachable" => "check COSMOS_ENDPOINT and the network; delivery tries again by itself".to_owned(),
         _ => return None,
     })
 }
 
-/// Grants the built-in role "Cosmos DB Built-in Data Contributor".
-fn role_command(account: &str) -> String {
+fn is_clock(detail: &str) -> bool {
+    detail.contains("not valid at the current time")
+}
+
+fn is_firewall(detail: &str) -> bool {
+    detail.contains("firewall") || detail.contains("public internet")
+}
+
+/// Which part of the way an error is about, in the words of `store check`.
+pub(super) fn at_fault(error: &StoreError, otherwise: &'static str) -> &'static str {
+    match error.kind {
+        "unauthorized" | "access-denied" if is_clock(&error.message) => "clock",
+        "access-denied" if is_firewall(&error.message) => "endpoint",
+        // An account key is no principal: what is denied to it is denied to the key.
+        "access-denied" if error.status == Some(403) => "role",
+        "sign-in" | "sign-in-unreachable" | "unauthorized" | "access-denied" | "no-credential" => {
+            "credential"
+        }
+        "unreachable" | "endpoint" | "no-certificates" => "endpoint",
+        "no-container" if otherwise == "database" => "database",
+        "partition-key" => "partition key",
+        _ => otherwise,
+    }
+}
+
+/// Grants the role that `infra/` defines. The service names who was denied, and what.
+fn role_command(place: &Place, detail: &str) -> String {
+    let Place { account, database, .. } = place;
+    let between = |before: &str| {
+        let rest = detail.split_once(before)?.1;
+        // Part of a command that somebody may copy: nothing but what ids and actions are made of.
+        let plain = |inside: &&str| {
+            !inside.is_empty() && inside.chars().all(|c| c.is_ascii_alphanumeric() || "-./".contains(c))
+        };
+        rest.split_once(']').map(|(inside, _)| inside).filter(plain)
+    };
+    let who = between("principal [").unwrap_or("PRINCIPAL");
+    let what = between("perform action [").map_or_else(String::new, |action| format!(" (it lacks {action})"));
     format!(
-        "grant the role: az cosmosdb sql role assignment create --account-name {account} --resource-group GROUP --scope / --principal-id PRINCIPAL --role-definition-id 00000000-0000-0000-0000-000000000002"
+        "grant the role \"gitops-agent writer\" of infra/{what}: az cosmosdb sql role assignment create --account-name {account} --resource-group GROUP --scope /dbs/{database} --principal-id {who} --role-definition-name \"gitops-agent writer\"; where infra/ was not deployed, --role-definition-id 00000000-0000-0000-0000-000000000002 is Azure's own, which may delete as well"
     )
+}
+
+/// What mends a refused sign-in, by credential and by what was said.
+pub(super) fn sign_in_hint(credential: &str, detail: &str) -> String {
+    match credential {
+        "workload identity" if detail.contains("AADSTS70021") || detail.contains("AADSTS700213") => {
+            "no federated credential of the application fits this token: az identity federated-credential create --name gitops-agent --identity-name IDENTITY --resource-group GROUP --issuer ISSUER --subject SUBJECT"
+        }
+        "workload identity" if detail.contains("AADSTS700024") => {
+            "the token in AZURE_FEDERATED_TOKEN_FILE has run out: check that the cluster renews it, and this machine's clock"
+        }
+        "workload identity" if detail.contains("AADSTS") => {
+            "check AZURE_CLIENT_ID and AZURE_TENANT_ID: az identity show --name IDENTITY --resource-group GROUP"
+        }
+        "workload identity" => {
+            "check that AZURE_FEDERATED_TOKEN_FILE names a file that this process can read"
+        }
+        "managed identity" => {
+            "give this machine an identity (az vm identity assign, or `createIdentity` in infra/), and set AZURE_CLIENT_ID where it has several"
+        }
+        "Azure CLI" if detail.contains("not found") || detail.contains("No such file") => {
+            "install the Azure CLI and run `az login`, or set GITOPS_AGENT_CREDENTIAL and the values it needs"
+        }
+        _ => "run `az login`, or set GITOPS_AGENT_CREDENTIAL and the values it needs",
+    }
+    .to_owned()
 }
 
 /// What to do where this credential cannot create anything.
 pub(super) fn infrastructure(place: &Place) -> String {
     let Place { account, database, container, .. } = place;
     format!(
-        "Entra ID may not create databases or containers here: deploy infra/ with `infra/deploy.sh`, which runs `az deployment group create --resource-group GROUP --template-file infra/main.bicep` for account {account}, database {database}, container {container}"
+        "Entra ID may not create databases or containers here: deploy infra/ with `infra/deploy.sh --environment dev --location REGION`, which runs `az deployment group create --resource-group GROUP --template-file infra/main.bicep --parameters environment=dev location=REGION`, for account {account}, database {database}, container {container}"
     )
 }
 

@@ -25,6 +25,7 @@ mod credential;
 mod errors;
 mod once;
 mod policy;
+mod probe;
 mod query;
 
 use std::sync::Arc;

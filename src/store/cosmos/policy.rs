@@ -4,62 +4,56 @@
 //! record, each indexed property adds to the charge of every write, and nobody filters by them here.
 //! `id` is always indexed by the service and may not be listed.
 //!
+//! All of it is in `infra/container.json`, which the Bicep deploys: one text, so that the two cannot differ.
+//!
 //! The container's default time to live must be set, or the service ignores the one of each record.
+
+use std::sync::LazyLock;
 
 use azure_data_cosmos::CosmosError;
 use azure_data_cosmos::models::{
-    CompositeIndex, CompositeIndexOrder, CompositeIndexProperty, ContainerProperties, IndexingMode,
-    IndexingPolicy, PartitionKeyDefinition, TimeToLive,
+    ContainerProperties, IndexingMode, IndexingPolicy, PartitionKeyDefinition, TimeToLive,
 };
+use serde::Deserialize;
 
 use super::errors::{self, Operation};
 use super::{CosmosStore, Failure};
 use crate::store::{CheckItem, StoreError};
 
-/// The hierarchical partition key.
-const KEY_PATHS: [&str; 2] = ["/tenantId", "/commitDate"];
+/// Key, index and time to live as `infra/` deploys them, in the words of the service's own interface.
+const SHAPE: &str = include_str!("../../../infra/container.json");
 
-/// What queries filter and sort by.
-const INDEXED: [&str; 6] =
-    ["/tenantId/?", "/commitDate/?", "/timestamp/?", "/riskScore/?", "/riskLevel/?", "/compliance/[]/?"];
-
-/// A tenant with a range of days, and a tenant with a least risk: equality and range in one look-up.
-const COMPOSITE: [[(&str, CompositeIndexOrder); 2]; 2] = [
-    [("/tenantId", CompositeIndexOrder::Ascending), ("/commitDate", CompositeIndexOrder::Descending)],
-    [("/tenantId", CompositeIndexOrder::Ascending), ("/riskScore", CompositeIndexOrder::Descending)],
-];
-
-fn indexing_policy() -> IndexingPolicy {
-    let mut policy = IndexingPolicy::default().with_indexing_mode(IndexingMode::Consistent);
-    // The SDK's default is off, which would index nothing.
-    policy.automatic = true;
-    for path in INDEXED {
-        policy = policy.with_included_path(path);
-    }
-    policy = policy.with_excluded_path("/*");
-    for properties in COMPOSITE {
-        let index = properties.into_iter().fold(CompositeIndex::default(), |index, (path, order)| {
-            index.with_property(CompositeIndexProperty::new(path, order))
-        });
-        policy = policy.with_composite_index(index);
-    }
-    policy
+/// The part of [`SHAPE`] that `store init` puts into force; the default time to live is a setting.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    partition_key: PartitionKeyDefinition,
+    indexing_policy: IndexingPolicy,
 }
 
-fn key_definition() -> PartitionKeyDefinition {
-    PartitionKeyDefinition::new(KEY_PATHS.map(Into::into).to_vec())
+/// The container as it should be.
+fn shape() -> &'static Shape {
+    static SHAPE_READ: LazyLock<Shape> = LazyLock::new(|| {
+        // Built in, and read by each test of this room.
+        serde_json::from_str(SHAPE).expect("infra/container.json is valid")
+    });
+    &SHAPE_READ
+}
+
+fn key_paths(key: &PartitionKeyDefinition) -> Vec<&str> {
+    key.paths().iter().map(AsRef::as_ref).collect()
 }
 
 /// The partition key of a container, where it is not the records'.
 pub(super) fn other_key(container: &ContainerProperties) -> Option<String> {
-    let paths: Vec<&str> = container.partition_key.paths().iter().map(AsRef::as_ref).collect();
-    (paths != KEY_PATHS).then(|| paths.join(", "))
+    let paths = key_paths(&container.partition_key);
+    (paths != key_paths(&shape().partition_key)).then(|| paths.join(", "))
 }
 
 /// What the index lacks, or holds too much of, in words.
 fn index_faults(policy: Option<&IndexingPolicy>) -> Option<String> {
     let Some(policy) = policy else { return Some("no indexing policy".to_owned()) };
-    let wanted = indexing_policy();
+    let wanted = &shape().indexing_policy;
     let mut faults = Vec::new();
     if !policy.automatic || policy.indexing_mode == Some(IndexingMode::None) {
         faults.push("indexing is off".to_owned());
@@ -68,13 +62,13 @@ fn index_faults(policy: Option<&IndexingPolicy>) -> Option<String> {
         faults.push("everything is indexed, which makes each write dearer".to_owned());
     }
     let everything = policy.included_paths.contains(&"/*".into());
-    for path in wanted.included_paths {
-        if !everything && !policy.included_paths.contains(&path) {
+    for path in &wanted.included_paths {
+        if !everything && !policy.included_paths.contains(path) {
             faults.push(format!("{} is not indexed", path.path));
         }
     }
-    for index in wanted.composite_indexes {
-        if !policy.composite_indexes.contains(&index) {
+    for index in &wanted.composite_indexes {
+        if !policy.composite_indexes.contains(index) {
             let paths: Vec<_> = index.properties.iter().map(|property| property.path.as_str()).collect();
             faults.push(format!("no composite index over {}", paths.join(", ")));
         }
@@ -82,25 +76,21 @@ fn index_faults(policy: Option<&IndexingPolicy>) -> Option<String> {
     (!faults.is_empty()).then(|| faults.join("; "))
 }
 
-fn item(name: &'static str, detail: impl Into<String>) -> CheckItem {
+pub(super) fn item(name: &'static str, detail: impl Into<String>) -> CheckItem {
     CheckItem { name, ok: true, detail: detail.into(), hint: None }
 }
 
-fn fault(name: &'static str, detail: impl Into<String>, hint: Option<String>) -> CheckItem {
+pub(super) fn fault(name: &'static str, detail: impl Into<String>, hint: Option<String>) -> CheckItem {
     CheckItem { name, ok: false, detail: detail.into(), hint }
 }
 
-fn failed(name: &'static str, error: StoreError) -> CheckItem {
+pub(super) fn failed(name: &'static str, error: StoreError) -> CheckItem {
     fault(name, error.message, error.hint)
 }
 
-/// Kinds of error that say something about the credential, not about the address.
-fn is_about_credential(kind: &str) -> bool {
-    matches!(kind, "sign-in" | "sign-in-unreachable" | "unauthorized" | "access-denied" | "no-credential")
-}
-
 impl CosmosStore {
-    /// `store check`: stops at the first thing that is missing.
+    /// `store check`: stops at the first thing that is missing. Each item is one part of the way, so that whoever
+    /// reads the list knows whose work the mend is.
     pub(super) async fn look(&self) -> Vec<CheckItem> {
         let mut items = Vec::new();
         if let Err(error) = self.open(&mut items).await {
@@ -115,26 +105,35 @@ impl CosmosStore {
             })
             .await;
         match container {
-            Ok(container) => items.extend(self.judge(&container.value)),
-            Err(error) => items.push(failed("container", error)),
+            Ok(container) => {
+                items.extend(self.judge(&container.value));
+                if items.iter().all(|item| item.ok || item.name == "clock") {
+                    items.push(self.role().await);
+                }
+            }
+            Err(error) => items.push(failed(errors::at_fault(&error, "container"), error)),
         }
         items
     }
 
-    /// Endpoint, credential and database; the error is the item that is not as it should be.
+    /// Endpoint, clock, credential and database; the error is the item that is not as it should be.
     async fn open(&self, items: &mut Vec<CheckItem>) -> Result<(), CheckItem> {
-        let credential = self.place.credential;
+        let clock = self.clock().await;
         let connected = self.run(Operation::Open, async {
             self.client().await?;
             Ok(((), None))
         });
-        match connected.await {
-            Ok(_) => items.push(item("endpoint", self.place.endpoint.clone())),
-            Err(error) if is_about_credential(error.kind) => {
-                items.push(item("endpoint", self.place.endpoint.clone()));
-                return Err(failed("credential", error));
-            }
-            Err(error) => return Err(failed("endpoint", error)),
+        let connected = connected.await;
+        let reached = match &connected {
+            Ok(_) => true,
+            Err(error) => errors::at_fault(error, "endpoint") != "endpoint",
+        };
+        if reached {
+            items.push(item("endpoint", self.place.endpoint.clone()));
+            items.extend(clock);
+        }
+        if let Err(error) = connected {
+            return Err(failed(errors::at_fault(&error, "endpoint"), error));
         }
         let database = self
             .run(Operation::Open, async {
@@ -142,17 +141,16 @@ impl CosmosStore {
                 Ok(((), Some(response.diagnostics())))
             })
             .await;
+        let part = database.as_ref().err().map(|error| errors::at_fault(error, "database"));
+        if part != Some("credential") {
+            items.push(item("credential", self.place.credential));
+        }
         match database {
             Ok(_) => {
-                items.push(item("credential", credential));
                 items.push(item("database", self.place.database.clone()));
                 Ok(())
             }
-            Err(error) if is_about_credential(error.kind) => Err(failed("credential", error)),
-            Err(error) => {
-                items.push(item("credential", credential));
-                Err(failed("database", error))
-            }
+            Err(error) => Err(failed(errors::at_fault(&error, "database"), error)),
         }
     }
 
@@ -163,7 +161,7 @@ impl CosmosStore {
             items.push(failed("partition key", errors::partition_key(&found, &self.place)));
             return items;
         }
-        items.push(item("partition key", KEY_PATHS.join(", ")));
+        items.push(item("partition key", key_paths(&shape().partition_key).join(", ")));
         let mend = if self.credential.manages() {
             "run `gitops-agent store init`".to_owned()
         } else {
@@ -198,9 +196,10 @@ impl CosmosStore {
 
         let created = self
             .run(Operation::Open, async {
-                let properties = ContainerProperties::new(self.place.container.clone(), key_definition())
-                    .with_indexing_policy(indexing_policy())
-                    .with_default_ttl(self.default_ttl);
+                let properties =
+                    ContainerProperties::new(self.place.container.clone(), shape().partition_key.clone())
+                        .with_indexing_policy(shape().indexing_policy.clone())
+                        .with_default_ttl(self.default_ttl);
                 let made = self.database().await?.create_container(properties, None).await;
                 Ok((made_or_there(made.map(drop))?, None))
             })
@@ -223,7 +222,7 @@ impl CosmosStore {
         if other_key(&found).is_some() || !off && index_faults(found.indexing_policy.as_ref()).is_none() {
             return Ok((found, None));
         }
-        let mut wanted = found.with_indexing_policy(indexing_policy());
+        let mut wanted = found.with_indexing_policy(shape().indexing_policy.clone());
         // A default that somebody has set is theirs: each record brings its own time to live anyway.
         if off {
             wanted = wanted.with_default_ttl(self.default_ttl);
@@ -237,7 +236,7 @@ impl CosmosStore {
         let items = self.look().await;
         match items.iter().find(|item| !item.ok) {
             None => Ok(items),
-            Some(missing) if matches!(missing.name, "endpoint" | "credential") => {
+            Some(missing) if matches!(missing.name, "endpoint" | "clock" | "credential" | "role") => {
                 let hint = missing.hint.clone().unwrap_or_default();
                 Err(errors::held("access-denied", &missing.detail, &hint))
             }
@@ -268,7 +267,7 @@ mod tests {
 
     #[test]
     fn our_own_policy_has_no_faults() {
-        assert_eq!(index_faults(Some(&indexing_policy())), None);
+        assert_eq!(index_faults(Some(&shape().indexing_policy)), None);
     }
 
     #[test]
@@ -280,10 +279,13 @@ mod tests {
         let text = faults(&everything);
         assert!(text.contains("everything is indexed") && text.contains("/tenantId, /riskScore"), "{text}");
         assert!(!text.contains("is not indexed"), "{text}");
-        let mut less = indexing_policy();
+        let mut less = shape().indexing_policy.clone();
         less.included_paths.retain(|path| path.path != "/timestamp/?");
         assert_eq!(faults(&less), "/timestamp/? is not indexed");
         // What the service adds of its own accord is no fault.
-        assert_eq!(index_faults(Some(&indexing_policy().with_excluded_path("/\"_etag\"/?"))), None);
+        assert_eq!(
+            index_faults(Some(&shape().indexing_policy.clone().with_excluded_path("/\"_etag\"/?"))),
+            None
+        );
     }
 }

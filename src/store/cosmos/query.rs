@@ -1,7 +1,12 @@
 //! Queries: the SQL, its parameters, and the reading of pages.
 //!
-//! The scope is the tenant's part of the key, or one (tenant, day) where the range is a single day, so a
-//! query reaches only partitions that hold this tenant. Every value travels as a parameter.
+//! The scope is always the tenant's part of the key, so a query reaches only partitions that hold this tenant:
+//! a range of up to `SHORT_RANGE` days is asked day by day, newest first, each a logical partition; a longer one by
+//! the tenant's prefix; one commit of one day is a point read. Every value travels as a parameter.
+//!
+//! Rule, citation, path and author are not indexed (`store::Query::admits`): the statement narrows what comes over
+//! the wire where the service's SQL can say it, and the rest is looked at here. They cost what the documents of
+//! the range cost.
 //!
 //! Order is by `timestamp` alone on the server: `commitDate` is its first ten characters, so newest date
 //! first, then newest time, is the same order, and one range index serves it. Documents of the same second
@@ -22,18 +27,52 @@ use serde_json::Value;
 
 use super::errors::{self, Operation};
 use super::{CosmosStore, Failure, strip};
-use crate::store::{Charged, Cost, Query, Sink, StoreError, StoredKey};
+use crate::store::{Charged, Cost, Key, Query, Sink, Store as _, StoreError, StoredKey};
 
 /// A page for a query with a limit has at most so many documents.
 const MAX_PAGE: usize = 100;
 /// The shortest prefix of a commit id that is looked up.
 const MIN_PREFIX: usize = 4;
 
+/// The longest range that is asked day by day. Each day costs a request of some 3 RU even where it is empty, and so
+/// does a request by prefix in each physical partition that holds the tenant: a few days are cheaper only where
+/// the tenant has spread.
+const SHORT_RANGE: usize = 3;
+
 /// What a range of days means: its conditions, and where to look.
+#[derive(Clone, Copy)]
 struct Range<'a> {
     tenant: &'a str,
     since: Option<&'a str>,
     until: Option<&'a str>,
+}
+
+/// The days of a short range, newest first; `None` where it is long, open, or no range of days.
+fn short(since: Option<&str>, until: Option<&str>) -> Option<Vec<String>> {
+    let since: jiff::civil::Date = since?.parse().ok()?;
+    let until: jiff::civil::Date = until?.parse().ok()?;
+    let mut days = Vec::new();
+    let mut day = until;
+    while day >= since {
+        if days.len() == SHORT_RANGE {
+            return None;
+        }
+        days.push(day.to_string());
+        day = day.yesterday().ok()?;
+    }
+    Some(days)
+}
+
+/// The key, where the query is about one commit whose day is known.
+fn point(query: &Query) -> Option<Key> {
+    let (day, commit) = (query.since.as_ref()?, query.commit.as_deref()?);
+    let whole = matches!(commit.len(), 40 | 64) && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let alone = query.until.as_ref() == Some(day) && query.min_risk.is_none() && query.tags.is_empty();
+    (whole && alone).then(|| Key {
+        tenant: query.tenant.clone(),
+        date: day.clone(),
+        id: commit.to_ascii_lowercase(),
+    })
 }
 
 impl Range<'_> {
@@ -79,6 +118,12 @@ fn statement(query: &Query, range: &Range<'_>) -> Result<Sql, Failure> {
             }
             prefix => sql.append_text(" AND STARTSWITH(c.id, @commit)").with_parameter("@commit", prefix)?,
         };
+    }
+    if let Some(level) = &query.level {
+        sql = sql.append_text(" AND c.riskLevel = @level").with_parameter("@level", level)?;
+    }
+    if query.rule.is_some() || query.citation.is_some() {
+        sql = sql.append_text(" AND ARRAY_LENGTH(c.findings) > 0");
     }
     Ok(sql.append_text(" ORDER BY c.timestamp DESC"))
 }
@@ -128,20 +173,49 @@ impl CosmosStore {
         if query.limit == Some(0) {
             return Ok(Charged { value: (), cost: Cost::default() });
         }
-        let range =
+        if let Some(key) = point(query) {
+            let found = self.read(&key).await?;
+            if let Some(stored) = found.value.filter(|stored| query.admits(&stored.document)) {
+                sink(stored.document);
+            }
+            return Ok(Charged { value: (), cost: found.cost });
+        }
+        let whole =
             Range { tenant: &query.tenant, since: query.since.as_deref(), until: query.until.as_deref() };
+        let days = short(whole.since, whole.until);
+        let ranges: Vec<Range<'_>> = match &days {
+            Some(days) => {
+                days.iter().map(|day| Range { since: Some(day), until: Some(day), ..whole }).collect()
+            }
+            None => vec![whole],
+        };
+        // What is looked at here may be one document in a thousand: no page size can be derived from the limit.
+        let page = query.limit.filter(|_| !query.narrows());
         let mut ordered = Ordered { sink, left: query.limit.unwrap_or(usize::MAX), same_second: Vec::new() };
-        let charged = self
-            .pages::<Value>(statement(query, &range), range.scope(), query.limit, &mut |mut document| {
+        let mut cost = Cost::default();
+        for range in ranges {
+            let mut take = |mut document: Value| {
                 strip(&mut document);
-                ordered.push(document)
-            })
-            .await?;
+                !query.admits(&document) || ordered.push(document)
+            };
+            let pages = self.pages::<Value>(statement(query, &range), range.scope(), page, &mut take);
+            let spent = pages.await.map_err(|error| StoreError { cost: cost + error.cost, ..error })?.cost;
+            cost = cost + spent;
+            if ordered.left == 0 {
+                break;
+            }
+        }
         // After an early end nothing is left that the receiver wants.
         if ordered.left > 0 {
             ordered.flush();
         }
-        Ok(charged)
+        tracing::info!(
+            request_units = cost.request_units,
+            latency_ms = cost.latency.as_millis(),
+            partitions = days.map_or(0, |days| days.len()),
+            "query"
+        );
+        Ok(Charged { value: (), cost })
     }
 
     pub(super) async fn select_keys(
@@ -260,6 +334,37 @@ mod tests {
                 {"name": "@commit", "value": "abcd"},
             ])
         );
+    }
+
+    #[test]
+    fn the_way_follows_the_range() {
+        let days = |since, until| short(Some(since), Some(until)).map(|days| days.len());
+        assert_eq!(days("2026-01-01", "2026-01-01"), Some(1));
+        assert_eq!(days("2025-12-31", "2026-01-02"), Some(3));
+        assert_eq!(days("2025-12-30", "2026-01-02"), None);
+        assert_eq!(days("2026-01-02", "2026-01-01"), Some(0));
+        assert_eq!(days("2026-01-02' OR", "2026-01-01"), None);
+        assert_eq!(short(None, Some("2026-01-01")), None);
+
+        let day = Some("2026-01-02".to_owned());
+        let one = Query {
+            tenant: "t".to_owned(),
+            since: day.clone(),
+            until: day,
+            commit: Some("C0".repeat(20)),
+            ..Query::default()
+        };
+        let key = point(&one).unwrap();
+        assert_eq!((&*key.tenant, &*key.date, key.id), ("t", "2026-01-02", "c0".repeat(20)));
+        for other in [
+            Query { commit: Some("c0c0".to_owned()), ..one.clone() },
+            Query { commit: Some("x".repeat(40)), ..one.clone() },
+            Query { until: None, ..one.clone() },
+            Query { tags: vec!["HIPAA".to_owned()], ..one.clone() },
+            Query { min_risk: Some(0.1), ..one },
+        ] {
+            assert_eq!(point(&other), None, "{other:?}");
+        }
     }
 
     #[test]

@@ -44,6 +44,15 @@ struct Arguments {
     /// Holds each answer back for so many milliseconds
     #[arg(long, value_name = "N", default_value_t = 0)]
     latency_ms: u64,
+
+    /// Denies these permissions of the data plane as the service does to a principal without the role:
+    /// metadata, create, read, replace, query, delete
+    #[arg(long, value_name = "ACTION", value_delimiter = ',')]
+    deny: Vec<server::Action>,
+
+    /// Puts the clock that answers carry (their `Date`) so many seconds forward, or back
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    clock_offset: i64,
 }
 
 #[tokio::main]
@@ -67,7 +76,9 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     // The account document names the endpoint that clients go to, so it must carry the real port.
     let origin = format!("http://{address}");
     let latency = Duration::from_millis(arguments.latency_ms);
-    let server = server::Server::new(&origin, arguments.throughput, latency)?;
+    let faults =
+        server::Faults { latency, denied: arguments.deny.clone(), clock_offset: arguments.clock_offset };
+    let server = server::Server::new(&origin, arguments.throughput, faults)?;
 
     let stop = stop_signal()?;
     announce(&origin).map_err(|error| format!("cannot write to standard output: {error}"))?;

@@ -1,4 +1,5 @@
-//! The HTTP side: reads a request whole, hands it to the emulator, writes its answer.
+//! The HTTP side: reads a request whole, hands it to the emulator, writes its answer. What the emulator has no
+//! notion of and the service does, a missing permission and a clock of its own, is added here.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,10 +7,12 @@ use std::time::Duration;
 
 use azure_core::http::headers::{HeaderName, HeaderValue};
 use azure_core::http::{Method, Request as EmulatorRequest, Url};
+use azure_core::time::{OffsetDateTime, to_rfc7231};
 use azure_data_cosmos_driver::in_memory_emulator::{
     InMemoryEmulatorHttpClient, VirtualAccountConfig, VirtualRegion,
 };
 use bytes::Bytes;
+use clap::ValueEnum;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -25,23 +28,76 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 /// How long a client may take for a request's head; it also ends connections that say nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// What a role of the data plane grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Action {
+    Metadata,
+    Create,
+    Read,
+    Replace,
+    Query,
+    Delete,
+}
+
+impl Action {
+    /// What a request needs; `None` for the account document, which every principal may read.
+    fn of(method: &hyper::Method, path: &str, headers: &hyper::HeaderMap) -> Option<Self> {
+        let is = |name: &str, value: &str| {
+            headers.get(name).and_then(|v| v.to_str().ok()).is_some_and(|v| v.eq_ignore_ascii_case(value))
+        };
+        let documents = path.split('/').nth(5) == Some("docs");
+        Some(match *method {
+            _ if path.len() <= 1 => return None,
+            hyper::Method::GET | hyper::Method::HEAD if !documents => Self::Metadata,
+            hyper::Method::GET | hyper::Method::HEAD => Self::Read,
+            // Databases and containers are made by an account key, which has no role.
+            _ if !documents => return None,
+            hyper::Method::POST if is("x-ms-documentdb-isquery", "true") => Self::Query,
+            hyper::Method::POST if is("content-type", "application/query+json") => Self::Query,
+            hyper::Method::POST => Self::Create,
+            hyper::Method::DELETE => Self::Delete,
+            _ => Self::Replace,
+        })
+    }
+
+    /// As the service calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Metadata => "Microsoft.DocumentDB/databaseAccounts/readMetadata",
+            Self::Create => "Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers/items/create",
+            Self::Read => "Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers/items/read",
+            Self::Replace => "Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers/items/replace",
+            Self::Query => "Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers/executeQuery",
+            Self::Delete => "Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers/items/delete",
+        }
+    }
+}
+
+/// What is wrong with this account.
+pub(crate) struct Faults {
+    pub(crate) latency: Duration,
+    pub(crate) denied: Vec<Action>,
+    /// Seconds.
+    pub(crate) clock_offset: i64,
+}
+
 /// The emulator and what is done to the requests on their way to it.
 pub(crate) struct Server {
     emulator: InMemoryEmulatorHttpClient,
     origin: Url,
     throughput: Option<u64>,
-    latency: Duration,
+    faults: Faults,
 }
 
 impl Server {
     /// `origin` is what the account document names as its endpoint; `throughput` is RU/s.
-    pub(crate) fn new(origin: &str, throughput: Option<u64>, latency: Duration) -> Result<Arc<Self>, String> {
+    pub(crate) fn new(origin: &str, throughput: Option<u64>, faults: Faults) -> Result<Arc<Self>, String> {
         let origin = Url::parse(origin).map_err(|error| format!("{origin} is no address: {error}"))?;
         let emulator = VirtualAccountConfig::new(vec![VirtualRegion::new("Local", origin.clone())])
             .map(|account| account.with_throttling_enabled(throughput.is_some()))
             .and_then(InMemoryEmulatorHttpClient::try_new)
             .map_err(|error| format!("the emulator does not start: {error}"))?;
-        Ok(Arc::new(Self { emulator, origin, throughput, latency }))
+        Ok(Arc::new(Self { emulator, origin, throughput, faults }))
     }
 
     /// Serves each connection in a task of its own until `stop` completes.
@@ -78,12 +134,23 @@ impl Server {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let answer = match self.take(request).await {
-            Ok(request) => self.ask(&request).await,
-            Err((status, message)) => refusal(status, &message),
+        let action = Action::of(request.method(), request.uri().path(), request.headers());
+        let mut answer = match action.filter(|action| self.faults.denied.contains(action)) {
+            Some(action) => denial(action),
+            None => match self.take(request).await {
+                Ok(request) => self.ask(&request).await,
+                Err((status, message)) => refusal(status, &message),
+            },
         };
-        if !self.latency.is_zero() {
-            tokio::time::sleep(self.latency).await;
+        if self.faults.clock_offset != 0 {
+            let date =
+                OffsetDateTime::now_utc() + azure_core::time::Duration::seconds(self.faults.clock_offset);
+            if let Ok(date) = hyper::header::HeaderValue::from_str(&to_rfc7231(&date)) {
+                answer.headers_mut().insert(hyper::header::DATE, date);
+            }
+        }
+        if !self.faults.latency.is_zero() {
+            tokio::time::sleep(self.faults.latency).await;
         }
         answer
     }
@@ -178,6 +245,18 @@ fn is_containers(path: &str) -> bool {
         && segments.next().is_none()
 }
 
+/// What a principal is told whose role lacks an action.
+fn denial(action: Action) -> Response<Full<Bytes>> {
+    let message = format!(
+        "Request blocked by Auth gitops : Request is blocked because principal [00000000-1111-2222-3333-444444444444] does not have required RBAC permissions to perform action [{}] on resource [dbs/gitops/colls/commits].",
+        action.name()
+    );
+    let mut response = refusal(StatusCode::FORBIDDEN, &message);
+    let sub_status = hyper::header::HeaderValue::from_static("5301");
+    response.headers_mut().insert("x-ms-substatus", sub_status);
+    response
+}
+
 /// An answer of this server's own, in the form of the service's errors.
 fn refusal(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
     let text: String =
@@ -194,6 +273,26 @@ fn refusal(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_needs_one_action() {
+        use hyper::{HeaderMap, Method};
+        let mut query = HeaderMap::new();
+        query.insert("x-ms-documentdb-isquery", hyper::header::HeaderValue::from_static("True"));
+        let docs = "/dbs/d/colls/c/docs";
+        for (method, path, headers, action) in [
+            (Method::GET, "/", HeaderMap::new(), None),
+            (Method::GET, "/dbs/d/colls/c/pkranges", HeaderMap::new(), Some(Action::Metadata)),
+            (Method::GET, "/dbs/d/colls/c/docs/1", HeaderMap::new(), Some(Action::Read)),
+            (Method::POST, "/dbs/d/colls", HeaderMap::new(), None),
+            (Method::POST, docs, HeaderMap::new(), Some(Action::Create)),
+            (Method::POST, docs, query, Some(Action::Query)),
+            (Method::PUT, "/dbs/d/colls/c/docs/1", HeaderMap::new(), Some(Action::Replace)),
+            (Method::DELETE, "/dbs/d/colls/c/docs/1", HeaderMap::new(), Some(Action::Delete)),
+        ] {
+            assert_eq!(Action::of(&method, path, &headers), action, "{method} {path}");
+        }
+    }
 
     #[test]
     fn only_the_list_of_containers_creates_one() {
