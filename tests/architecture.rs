@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// For each module of the library: the modules it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("calibration", &["risk"]),
     ("capture", &["facts"]),
     ("config", &["destination", "record", "risk", "rules"]),
     ("deferred", &["destination", "durable"]),
@@ -19,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("history", &["capture"]),
     ("install", &[]),
     ("judgement", &[]),
-    ("outbox", &["destination", "durable", "judgement", "sqlite"]),
+    ("outbox", &["calibration", "destination", "durable", "judgement", "sqlite"]),
     ("literals", &[]),
     ("record", &["facts", "literals", "risk", "rules"]),
     ("reconcile", &["capture", "outbox"]),
@@ -28,6 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rules", &["facts", "literals"]),
     ("sqlite", &["durable"]),
     ("store", &["destination", "sqlite"]),
+    ("szz", &["calibration", "capture", "history"]),
     ("verify", &["record"]),
 ];
 

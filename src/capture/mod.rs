@@ -20,6 +20,7 @@ mod differ;
 mod error;
 mod lines;
 mod merge;
+mod origins;
 mod reconcile;
 mod reflog;
 mod renames;
@@ -33,6 +34,7 @@ use std::path::Path;
 use std::sync::Once;
 
 pub use error::CaptureError;
+pub use origins::{Lineage, Versions};
 pub use reconcile::{Cursor, Found, News};
 pub use revisions::{Roots, Unpublished};
 pub use settings::GitSetting;

@@ -2,11 +2,15 @@
 
 use std::process::ExitCode;
 
+use gitops_agent::calibration::Change;
+use gitops_agent::config::Paths;
+use gitops_agent::outbox::{Beside, FILE_NAME, Outbox};
 use gitops_agent::record::{ClassOrigin, Identity, Record};
 use gitops_agent::rules::RuleSet;
 
 use super::RepoFlag;
 use super::failure::Failure;
+use super::reasons::{REASONS, reasons};
 use super::session::Session;
 use super::ui::Ui;
 
@@ -34,14 +38,27 @@ pub(super) fn run(args: &ExplainArgs, ui: &mut Ui) -> Result<ExitCode, Failure> 
     let id = repo.resolve_one(&args.revision)?;
     let session = Session::of_repo(&repo, args.rules.clone())?;
     let rules = session.rules()?;
-    let record =
+    let made =
         session.recorder(&repo, &rules).record(&repo, &id, "backfill", Vec::new(), jiff::Timestamp::now())?;
+    let mut record = made.record;
+    let beside = beside(&session, &made.json)?;
+    (record.risk_percentile, record.risk_calibrated) = (beside.percentile, beside.calibrated);
     if args.json {
-        ui.json(&record.record)?;
+        ui.json(&record)?;
     } else {
-        describe(&record.record, &rules, ui)?;
+        describe(&record, &rules, ui)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the repository's history says, where an outbox is there that knows it. Nothing is stored.
+fn beside(session: &Session, record: &[u8]) -> Result<Beside, Failure> {
+    let Some(data) = session.paths().ok().map(Paths::data).filter(|data| data.join(FILE_NAME).exists())
+    else {
+        return Ok(Beside::default());
+    };
+    let Ok(change) = Change::from_record(record) else { return Ok(Beside::default()) };
+    Ok(Outbox::open(data)?.beside(&change)?)
 }
 
 fn describe(record: &Record, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure> {
@@ -65,6 +82,13 @@ fn describe(record: &Record, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure
     ))?;
     if !record.complete {
         ui.line(format!("  incomplete: {}", record.incomplete_because.join(", ")))?;
+    }
+    ui.line("")?;
+    for (number, reason) in reasons(record, rules).into_iter().take(REASONS).enumerate() {
+        if number == 0 {
+            ui.line(format!("What matters, {} risk:", record.risk_level))?;
+        }
+        ui.line(format!("  {}. {reason}", number + 1))?;
     }
     ui.line("")?;
     let tags = if record.compliance.is_empty() { "none".to_owned() } else { record.compliance.join(", ") };

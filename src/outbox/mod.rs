@@ -32,7 +32,8 @@
 //!   does not settle the newer one.
 //! * A second record of the same commit is decided by [`crate::judgement`], the same way as in the store.
 //!
-//! Beside the queue lies what reconciliation remembers of each repository (`tracked`).
+//! Beside the queue lies what reconciliation remembers of each repository (`tracked`), and what is known of its
+//! changes (`measured`).
 //!
 //! # How
 //!
@@ -53,6 +54,7 @@ mod enqueue;
 mod entry;
 mod gates;
 mod look;
+mod measured;
 mod queue;
 mod salvage;
 mod spool;
@@ -72,6 +74,7 @@ pub use damage::Notice;
 pub use disk::{Disk, DiskKind, disk};
 pub use entry::{Enqueued, EntryDetail, EntrySummary, NewEntry, RepositoryRow, Selection, State, Urgency};
 pub use gates::{Circuit, Gate, GateScope};
+pub use measured::{Beside, Calibration};
 pub use queue::{DestinationId, LastError, Outcome, Progress, Settlement, Waiting};
 pub use spool::{TakenIn, spool_in, spool_waiting, write_spool};
 pub use stats::{DestinationStats, Quantiles, Stats};
@@ -89,7 +92,8 @@ pub const HELD_BY_SETTING: &str = "setting";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `schema[n]` leads from version n to n + 1; applied ones are never edited.
-const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
+const SCHEMA: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// Why the outbox could not do what was asked.
 #[derive(Debug, thiserror::Error)]
