@@ -28,8 +28,10 @@ use crate::rules::Verdict;
 pub const MODEL: &str = "m2-rules/1";
 
 const INTERCEPT: f64 = -2.9158;
-const BY_ADDED: f64 = 0.5147;
-const BY_PRIOR: f64 = 0.1237;
+/// M2's weight of ln(1 + lines added).
+pub const BY_ADDED: f64 = 0.5147;
+/// M2's weight of ln(1 + prior lines).
+pub const BY_PRIOR: f64 = 0.1237;
 /// The most that size can make of the score.
 const SIZE_WEIGHT: f64 = 0.3;
 /// Points that halve the distance to 1.

@@ -98,13 +98,22 @@ impl Traced {
     /// What a model is fitted to: every commit but merges.
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
+        self.sampled(|at, _| Some(self.fixed_at[at]))
+    }
+
+    /// The same with somebody's own labels in the place of blame, over the commits that have one; since when a label
+    /// was known they do not say, so it counts from its commit on.
+    #[must_use]
+    pub fn labelled(&self, label: impl Fn(&str) -> Option<bool>) -> Vec<Sample> {
+        self.sampled(|at, change| label(&change.id).map(|defect| defect.then_some(at)))
+    }
+
+    fn sampled(&self, fixed_at: impl Fn(usize, &Change) -> Option<Option<usize>>) -> Vec<Sample> {
         let ordinary = self.changes.iter().enumerate().filter(|(_, change)| !change.merge);
         ordinary
-            .map(|(at, change)| Sample {
-                features: self.features[at],
-                m2: change.m2(),
-                fixed_at: self.fixed_at[at],
-                at,
+            .filter_map(|(at, change)| {
+                let fixed_at = fixed_at(at, change)?;
+                Some(Sample { features: self.features[at], m2: change.m2(), fixed_at, at })
             })
             .collect()
     }

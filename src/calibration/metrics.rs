@@ -17,7 +17,8 @@ pub struct Evaluation {
     /// None where all labels are alike.
     pub auc: Option<f64>,
     /// Mean square of score minus label; lower is better, and knowing only the base rate b gives b(1 − b).
-    pub brier: f64,
+    /// None where there are no commits.
+    pub brier: Option<f64>,
     /// Which share of the defects is in the fifth of the commits with the highest scores; a score that
     /// knows nothing has .2. Commits that tie at the border count in proportion.
     pub recall_at_fifth: Option<f64>,
@@ -50,7 +51,7 @@ pub fn evaluate(pairs: &[(f64, bool)]) -> Evaluation {
         commits: sorted.len(),
         defects,
         auc: auc(&sorted),
-        brier: squares / sorted.len().max(1) as f64,
+        brier: (!sorted.is_empty()).then(|| squares / sorted.len() as f64),
         recall_at_fifth: (defects > 0).then(|| found_in(&sorted, sorted.len() as f64 / 5.0) / defects as f64),
         bins: bins(&sorted),
     }
@@ -136,7 +137,7 @@ mod tests {
         pairs.iter_mut().for_each(|pair| pair.0 = 0.3);
         let blind = evaluate(&pairs);
         assert!((blind.recall_at_fifth.unwrap() - 0.2).abs() < 1e-12);
-        assert!((blind.brier - (0.09 * 0.9 + 0.49 * 0.1)).abs() < 1e-12);
+        assert!((blind.brier.unwrap() - (0.09 * 0.9 + 0.49 * 0.1)).abs() < 1e-12);
     }
 
     proptest::proptest! {

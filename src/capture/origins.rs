@@ -9,7 +9,7 @@
 //! brackets alone, no comments, no imports.
 //!
 //! Limits: fixes of more than 20 source files are not followed (they are seldom about one defect), nor lines
-//! behind 100 versions of a file, nor contents above 256 KiB. What a merge combined by hand has no origin.
+//! behind 100 versions of a file, nor contents above 256 KiB. What somebody wrote while merging has no origin.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -27,7 +27,7 @@ const MAX_FIX_FILES: usize = 20;
 const MAX_VERSIONS: usize = 100;
 const MAX_BYTES: u64 = 256 << 10;
 
-/// The source files of one commit, before and after, as content ids against the first parent.
+/// The source files of one commit, before and after, as content ids against each parent.
 #[derive(Clone, Debug)]
 pub struct Versions {
     merge: bool,
@@ -66,12 +66,14 @@ impl Lineage {
         Self { commits, makers }
     }
 
-    /// Who made a content last before `at`: an ordinary commit rather than the merge that brought it.
-    fn maker(&self, path: u64, content: Oid, at: usize) -> Option<(usize, &Version)> {
+    /// Who made a content last before `at`, and from what: an ordinary commit rather than the merge that brought it. A merge
+    /// that combined it made it from several.
+    fn made(&self, path: u64, content: Oid, at: usize) -> Option<(usize, impl Iterator<Item = &Version>)> {
         let makers = self.makers.get(&(path, content))?;
-        let before = || makers.iter().rev().filter(|(commit, _)| *commit < at);
-        let found = before().find(|(commit, _)| !self.commits[*commit].merge).or_else(|| before().next());
-        found.map(|(commit, file)| (*commit, &self.commits[*commit].files[*file]))
+        let before = || makers.iter().rev().map(|(commit, _)| *commit).filter(|commit| *commit < at);
+        let found = before().find(|commit| !self.commits[*commit].merge).or_else(|| before().next())?;
+        let files = makers.iter().filter(move |(commit, _)| *commit == found);
+        Some((found, files.map(|(commit, file)| &self.commits[*commit].files[*file])))
     }
 }
 
@@ -79,7 +81,7 @@ impl Repo {
     /// The source files that a commit changed, for [`Lineage::new`].
     ///
     /// # Errors
-    /// Where the commit cannot be read; a parent or tree that is absent gives no files.
+    /// Where the commit cannot be read.
     pub fn versions(&self, id: &CommitId) -> Result<Versions, CaptureError> {
         let odb = self.odb()?;
         let blobs = Blobs { odb: &odb, recent: &self.recent };
@@ -88,17 +90,20 @@ impl Repo {
             let object = odb.read(id.0).map_err(|error| unreadable(id, error.message()))?;
             super::commit::parents(object.data()).map(str::to_owned).collect()
         };
-        let mut absent = BTreeSet::new();
-        let mut changes = match parents.first() {
-            None => tree_walk::changes(&odb, None, Some(tree), &mut absent),
-            Some(parent) => match self.tree_of(&odb, parent) {
-                Some(parent) => tree_walk::changes(&odb, Some(parent), Some(tree), &mut absent),
-                None => Vec::new(),
-            },
+        let mut files = Vec::new();
+        let old_trees: Vec<Option<Oid>> = if parents.is_empty() {
+            vec![None]
+        } else {
+            // What is absent gives no files.
+            parents.iter().filter_map(|parent| self.tree_of(&odb, parent)).map(Some).collect()
         };
-        changes.retain(|change| FileKind::classify(&change.path, &[]) == FileKind::Source);
-        renames::detect(blobs, &mut changes);
-        Ok(Versions { merge: parents.len() > 1, files: changes.iter().map(version).collect() })
+        for old in old_trees {
+            let mut changes = tree_walk::changes(&odb, old, Some(tree), &mut BTreeSet::new());
+            changes.retain(|change| FileKind::classify(&change.path, &[]) == FileKind::Source);
+            renames::detect(blobs, &mut changes);
+            files.extend(changes.iter().map(version));
+        }
+        Ok(Versions { merge: parents.len() > 1, files })
     }
 
     /// The places in the lineage of the commits that wrote the lines which the commit at `at` removed.
@@ -110,7 +115,7 @@ impl Repo {
         let blobs = Blobs { odb: &odb, recent: &self.recent };
         let mut found = BTreeSet::new();
         let files = &lineage.commits[at].files;
-        if files.len() > MAX_FIX_FILES {
+        if lineage.commits[at].merge || files.len() > MAX_FIX_FILES {
             return Ok(found);
         }
         let mut work = Work::new();
@@ -134,28 +139,38 @@ impl Repo {
 fn follow(
     blobs: Blobs<'_>,
     lineage: &Lineage,
-    (mut path, mut id, mut at): (u64, Oid, usize),
-    mut lines: Vec<u32>,
+    from: (u64, Oid, usize),
+    lines: Vec<u32>,
     work: &mut Work,
     found: &mut BTreeSet<usize>,
 ) {
+    let mut waiting = vec![(from, lines)];
     for _ in 0..MAX_VERSIONS {
-        if lines.is_empty() {
-            return;
+        let Some(((path, id, at), mut lines)) = waiting.pop() else { return };
+        let Some((maker, versions)) = lineage.made(path, id, at) else { continue };
+        for version in versions {
+            // Each parent takes its lines; what none has the maker wrote.
+            let Some(old) = version.old else { continue };
+            let (Some(before), Some(after)) = (content(blobs, old), content(blobs, id)) else {
+                lines.clear();
+                break;
+            };
+            let diff = LineDiff::new(&before, &after, work);
+            let mut older = Vec::new();
+            lines.retain(|line| match taken_over(&diff.hunks, *line) {
+                Some(number) => {
+                    older.push(number);
+                    false
+                }
+                None => true,
+            });
+            if !older.is_empty() {
+                waiting.push(((version.old_path, old, maker), older));
+            }
         }
-        let Some((maker, version)) = lineage.maker(path, id, at) else { return };
-        let Some(old) = version.old else {
-            found.insert(maker);
-            return;
-        };
-        let (Some(before), Some(after)) = (content(blobs, old), content(blobs, id)) else { return };
-        let diff = LineDiff::new(&before, &after, work);
-        let written = lines.len();
-        lines = lines.iter().filter_map(|line| taken_over(&diff.hunks, *line)).collect();
-        if lines.len() < written && !lineage.commits[maker].merge {
+        if !lines.is_empty() && !lineage.commits[maker].merge {
             found.insert(maker);
         }
-        (path, id, at) = (version.old_path, old, maker);
     }
 }
 

@@ -1,6 +1,7 @@
 //! `calibrate`: fits the risk of a change to the repository's own history, and keeps the result only where it beats
 //! the model that is shipped.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use gitops_agent::calibration::{self, Change, Evaluation, Fitted, NAMES};
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use super::RepoFlag;
 use super::failure::{Failure, NO};
+use super::labels;
 use super::risk::{figures, percent};
 use super::session::Session;
 use super::ui::{self, Ui};
@@ -27,6 +29,7 @@ Exit codes: 0 kept, 1 not kept (no better, or too little history).
 
 Examples:
   gitops-agent calibrate
+  gitops-agent calibrate --labels incidents.csv
   gitops-agent calibrate --json | jq .calibrated.auc"
 )]
 pub(super) struct CalibrateArgs {
@@ -38,6 +41,9 @@ pub(super) struct CalibrateArgs {
     /// The newest commits that are read.
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     max_commits: u32,
+    /// Fit to your own labels (as `risk eval` reads them) instead of what blame says.
+    #[arg(long, value_name = "LABELS.csv")]
+    labels: Option<std::path::PathBuf>,
     /// Threads; all cores unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
@@ -51,6 +57,7 @@ pub(super) struct CalibrateArgs {
 
 pub(super) fn run(args: &CalibrateArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let repo = args.repo.open()?;
+    let labels = args.labels.as_deref().map(|path| labels(&repo, path, ui)).transpose()?;
     let session = Session::of_repo(&repo, None)?;
     Repo::tune_for_history();
     let mut commits = repo.resolve(&args.revisions, None, None)?;
@@ -77,13 +84,27 @@ pub(super) fn run(args: &CalibrateArgs, ui: &mut Ui) -> Result<ExitCode, Failure
         },
     )?;
     bar.finish_and_clear();
-    let fitted = calibration::fit(&traced.samples());
+    let samples = match &labels {
+        Some(labels) => traced.labelled(|id| labels.get(id).copied()),
+        None => traced.samples(),
+    };
+    let fitted = calibration::fit(&samples);
     let kept = fitted.as_ref().ok().filter(|fitted| fitted.beats_m2());
     if !args.dry_run {
         keep(&session, &recorder.repository().id, &traced, kept)?;
     }
     report(args, &traced, fitted.as_ref(), ui)?;
     Ok(if kept.is_some() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
+/// Somebody's own labels by commit; those of other repositories count for nothing.
+fn labels(repo: &Repo, path: &std::path::Path, ui: &Ui) -> Result<HashMap<String, bool>, Failure> {
+    let labels = labels::read(path)?;
+    let (known, unknown) = labels::resolve(repo, &labels, path)?;
+    if !unknown.is_empty() {
+        ui.note(format!("{}: {} not in this repository", path.display(), ui::count(unknown.len(), "commit")));
+    }
+    Ok(known.into_iter().map(|(id, defect)| (id.hex(), defect)).collect())
 }
 
 fn keep(session: &Session, repository: &str, traced: &Traced, kept: Option<&Fitted>) -> Result<(), Failure> {
@@ -130,12 +151,15 @@ fn report(
         }))?;
         return Ok(());
     }
-    ui.line(format!(
-        "{} read, {} say that they fix something; blame traces them to {} that brought a defect in",
-        ui::count(traced.changes.len(), "commit"),
-        traced.fixes,
-        ui::count(defects, "commit"),
-    ))?;
+    ui.line(match args.labels {
+        Some(_) => format!("{} read", ui::count(traced.changes.len(), "commit")),
+        None => format!(
+            "{} read, {} say that they fix something; blame traces them to {} that brought a defect in",
+            ui::count(traced.changes.len(), "commit"),
+            traced.fixes,
+            ui::count(defects, "commit"),
+        ),
+    })?;
     let fitted = match fitted {
         Ok(fitted) => fitted,
         Err(too_little) => {
@@ -171,7 +195,7 @@ pub(super) fn compare(columns: &[(&str, &Evaluation)], ui: &mut Ui) -> Result<()
         row("commits", &|found| found.commits.to_string()),
         row("with a defect", &|found| found.defects.to_string()),
         row("AUC", &|found| figures(found.auc)),
-        row("Brier score", &|found| figures(Some(found.brier))),
+        row("Brier score", &|found| figures(found.brier)),
         row("defects in the riskiest fifth", &|found| percent(found.recall_at_fifth)),
     ];
     Ok(ui.table(&heading, rows)?)

@@ -16,6 +16,7 @@ mod failure;
 mod flush;
 mod hook;
 mod install;
+mod labels;
 mod outbox;
 mod query;
 mod reasons;

@@ -1,7 +1,7 @@
 //! `risk eval`: how well the score tells what happened, by somebody's own labels.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gitops_agent::calibration::{Evaluation, evaluate};
@@ -15,6 +15,7 @@ use serde_json::json;
 use super::RepoFlag;
 use super::calibrate::compare;
 use super::failure::{Failure, PARTLY, USAGE};
+use super::labels::{self, Label};
 use super::session::Session;
 use super::ui::{self, Ui};
 
@@ -67,11 +68,11 @@ pub(super) fn run(args: &RiskArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
 }
 
 fn eval(args: &EvalArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let labels = read(&args.labels)?;
+    let labels = labels::read(&args.labels)?;
     let repo = args.repo.open()?;
     let session = Session::of_repo(&repo, None)?;
     Repo::tune_for_history();
-    let (labelled, unknown) = resolve(&repo, &labels, &args.labels)?;
+    let (labelled, unknown) = labels::resolve(&repo, &labels, &args.labels)?;
     if labelled.is_empty() {
         return Err(Failure::new(
             USAGE,
@@ -91,86 +92,6 @@ fn eval(args: &EvalArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     });
     print(args, &all, beside.as_ref(), &unknown, ui)?;
     Ok(if unknown.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(PARTLY) })
-}
-
-/// One line of the file.
-struct Label {
-    line: u64,
-    hash: String,
-    defect: bool,
-}
-
-fn read(path: &Path) -> Result<Vec<Label>, Failure> {
-    let wrong = |what: String| Failure::new(USAGE, format!("{}: {what}", path.display()));
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    let header = reader.headers().map_err(|error| wrong(error.to_string()))?.clone();
-    let column = |name: &str| {
-        header.iter().position(|field| field.eq_ignore_ascii_case(name)).ok_or_else(|| {
-            wrong(format!(
-                "its first line has no column `{name}`; it says {:?}",
-                header.iter().collect::<Vec<_>>()
-            ))
-            .hint("the first line must be `hash,label`")
-        })
-    };
-    let (hash, label) = (column("hash")?, column("label")?);
-    let mut labels = Vec::new();
-    for row in reader.records() {
-        let row = row.map_err(|error| wrong(error.to_string()))?;
-        let line = row.position().map_or(0, csv::Position::line);
-        let id = row.get(hash).unwrap_or_default();
-        if id.len() < 4 || id.len() > 64 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(wrong(format!("line {line}: {id:?} is no commit id"))
-                .hint("a hash has 4 to 64 hexadecimal digits"));
-        }
-        let text = row.get(label).unwrap_or_default();
-        let defect = match text.to_ascii_lowercase().as_str() {
-            "1" | "1.0" | "true" | "yes" | "buggy" | "defect" => true,
-            "0" | "0.0" | "false" | "no" | "clean" => false,
-            _ => {
-                return Err(wrong(format!("line {line}: {text:?} is no label"))
-                    .hint("write 1 for a commit that brought a defect in and 0 for one that did not"));
-            }
-        };
-        labels.push(Label { line, hash: id.to_ascii_lowercase(), defect });
-    }
-    if labels.is_empty() {
-        return Err(
-            wrong("it has no labels".to_owned()).hint("write one line for each commit after the header")
-        );
-    }
-    Ok(labels)
-}
-
-/// The labelled commits that are here, and the lines whose commits are not.
-fn resolve<'a>(
-    repo: &Repo,
-    labels: &'a [Label],
-    path: &Path,
-) -> Result<(HashMap<CommitId, bool>, Vec<&'a Label>), Failure> {
-    let (mut known, mut unknown) = (HashMap::new(), Vec::new());
-    for label in labels {
-        let full = CommitId::from_hex(&label.hash);
-        let id = match full {
-            Some(id) => repo.has(&id).then_some(id),
-            None => repo.resolve_one(&label.hash).ok(),
-        };
-        let Some(id) = id else {
-            unknown.push(label);
-            continue;
-        };
-        if known.insert(id, label.defect).is_some_and(|before| before != label.defect) {
-            return Err(Failure::new(
-                USAGE,
-                format!("{}: line {}: commit {id} has two different labels", path.display(), label.line),
-            )
-            .hint("remove one of the two lines"));
-        }
-    }
-    Ok((known, unknown))
 }
 
 /// M2's probability of each commit that can be read.
@@ -270,7 +191,8 @@ fn print(
         unknown.len()
     ))?;
     let mut columns = vec![("M2", all)];
-    if let Some((m2, calibrated, _)) = beside {
+    let judged = beside.filter(|(m2, ..)| m2.commits > 0);
+    if let Some((m2, calibrated, _)) = judged {
         columns.extend([("M2, held back", m2), ("calibrated, held back", calibrated)]);
     }
     compare(&columns, ui)?;
@@ -284,14 +206,13 @@ fn print(
         ui.table(&["score", "commits", "predicted", "happened"], rows.collect())?;
     }
     ui.line("")?;
-    Ok(ui.line(match beside {
-        Some((_, _, kept)) => format!(
-            "held back: commits that the calibrated model was not fitted on, from {} on",
-            &kept.held_back_from[..12.min(kept.held_back_from.len())]
+    let from = beside.map_or("", |(_, _, kept)| kept.held_back_from.get(..12).unwrap_or_default());
+    Ok(ui.line(match (beside, judged) {
+        (None, _) => "no calibrated model is kept for this repository; `gitops-agent calibrate` fits one".to_owned(),
+        (_, None) => format!(
+            "the calibrated model is judged by no commit here: none of them is among those that it was not fitted on, from {from} on"
         ),
-        None => {
-            "no calibrated model is kept for this repository; `gitops-agent calibrate` fits one".to_owned()
-        }
+        _ => format!("held back: commits that the calibrated model was not fitted on, from {from} on"),
     })?)
 }
 
