@@ -3,6 +3,9 @@
 
 mod world;
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use world::World;
 
 /// 340 commits: `pump.c` gets a line now and then that the commit after the next one has to mend, the other
@@ -10,25 +13,40 @@ use world::World;
 fn history(world: &World) {
     let mut pump: Vec<String> = (0..40).map(|line| format!("int start_{line} = {line};")).collect();
     let mut quiet: Vec<Vec<String>> = vec![vec!["int calm = 1;".to_owned()]; 6];
-    let text = |lines: &[String]| lines.join("\n") + "\n";
+    let mut stream = String::new();
+    let mut commit = |n: usize, path: &str, lines: &[String], message: &str| {
+        let text = lines.join("\n") + "\n";
+        let time = 1_600_000_000 + n * 3600;
+        stream.push_str(&format!(
+            "commit refs/heads/main\ncommitter Ada <ada@example.com> {time} +0000\ndata {}\n{message}\n\
+             M 100644 inline {path}\ndata {}\n{text}\n",
+            message.len(),
+            text.len()
+        ));
+    };
     for n in 0..340_usize {
         match n % 4 {
             0 => {
                 pump.push(format!("int rate_{n} = read_rate({n});"));
-                world.commit("pump.c", &text(&pump), &format!("Extend pump {n}"));
+                commit(n, "pump.c", &pump, &format!("Extend pump {n}"));
             }
             2 => {
                 let last = pump.len() - 1;
                 pump[last] = format!("int rate_{n} = checked(read_rate({n}));");
-                world.commit("pump.c", &text(&pump), &format!("Fix pump {n}"));
+                commit(n, "pump.c", &pump, &format!("Fix pump {n}"));
             }
             _ => {
                 let at = n % 6;
                 quiet[at].push(format!("int calm_{n} = {n};"));
-                world.commit(&format!("quiet{at}.c"), &text(&quiet[at]), &format!("Extend {at} {n}"));
+                commit(n, &format!("quiet{at}.c"), &quiet[at], &format!("Extend {at} {n}"));
             }
         }
     }
+    let mut import = world.git_command(&["fast-import", "--quiet"]);
+    let mut child = import.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stream.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    world.git(&["reset", "-q", "--hard"]);
 }
 
 #[test]

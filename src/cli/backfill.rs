@@ -229,7 +229,10 @@ impl Batch {
         let entries: Vec<_> =
             self.records.iter().map(|made| hook::entry(made, session, destination, place)).collect();
         let queued = outbox.enqueue(&entries, now)?;
-        outbox.measure(self.records.iter().map(|made| made.json.as_slice()))?;
+        if queued.added < entries.len() {
+            // What is queued anew is measured before it is sent; what is not queued again, here.
+            outbox.measure(self.records.iter().map(|made| made.json.as_slice()))?;
+        }
         totals.queued.added += queued.added;
         totals.queued.replaced += queued.replaced;
         totals.queued.merged += queued.merged;

@@ -41,7 +41,10 @@ pub(super) fn run(args: &ExplainArgs, ui: &mut Ui) -> Result<ExitCode, Failure> 
     let made =
         session.recorder(&repo, &rules).record(&repo, &id, "backfill", Vec::new(), jiff::Timestamp::now())?;
     let mut record = made.record;
-    let beside = beside(&session, &made.json)?;
+    let beside = beside(&session, &made.json).unwrap_or_else(|failure| {
+        ui.note(format!("without percentile: {}", failure.line()));
+        Beside::default()
+    });
     (record.risk_percentile, record.risk_calibrated) = (beside.percentile, beside.calibrated);
     if args.json {
         ui.json(&record)?;

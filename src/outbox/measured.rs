@@ -13,7 +13,6 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::enqueue::from_json;
 use super::{Outbox, OutboxError, Waiting, count};
 use crate::calibration::{Change, Distribution, Evaluation, Model, Past, Pasts, thousandths};
 
@@ -52,25 +51,31 @@ impl Outbox {
     /// When the file cannot be read or written.
     pub fn measure_queued(&mut self) -> Result<(), OutboxError> {
         loop {
+            let (from, to): (i64, i64) = self
+                .connection
+                .prepare_cached(
+                    "SELECT value, (SELECT coalesce(max(entry), 0) FROM entries) FROM counters
+                     WHERE name = 'measured'",
+                )?
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            if from >= to {
+                return Ok(());
+            }
             let rows: Vec<(i64, Vec<u8>)> = self
                 .connection
                 .prepare_cached(
-                    "SELECT entry, body FROM entries
-                     WHERE entry > (SELECT value FROM counters WHERE name = 'measured') AND body IS NOT NULL
-                     ORDER BY entry LIMIT ?1",
+                    "SELECT entry, body FROM entries WHERE entry > ?1 AND entry <= ?2 AND body IS NOT NULL
+                     ORDER BY entry LIMIT ?3",
                 )?
-                .query_map([BATCH as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .query_map([from, to, BATCH as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<Result<_, _>>()?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
+            let done = rows.get(BATCH - 1).map_or(to, |(entry, _)| *entry);
             let transaction = self.begin()?;
             measure(&transaction, rows.iter().map(|(_, body)| body.as_slice()))?;
             transaction
                 .prepare_cached("UPDATE counters SET value = max(value, ?1) WHERE name = 'measured'")?
-                .execute([last])?;
+                .execute([done])?;
             transaction.commit()?;
-            if rows.len() < BATCH {
-                return Ok(());
-            }
         }
     }
 
@@ -194,7 +199,8 @@ impl Outbox {
     pub(super) fn stamp(&self, records: &mut [Waiting]) -> Result<(), OutboxError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT m.history, m.change_risk, m.calibrated FROM entries e JOIN sources s USING (source)
-             JOIN histories h ON h.repository_id = json_extract(s.content, '$.id')
+             JOIN histories h ON h.repository_id =
+                 CASE WHEN json_valid(s.content) THEN json_extract(s.content, '$.id') END
              JOIN measured m ON m.history = h.history AND m.id = ?2 WHERE e.entry = ?1",
         )?;
         let mut known: HashMap<i64, Distribution> = HashMap::new();
@@ -363,11 +369,12 @@ fn number(transaction: &Transaction<'_>, repository_id: &str) -> rusqlite::Resul
         .query_row([repository_id], |row| row.get(0))
 }
 
+/// The kept model; one that this version cannot read, because another version fitted it, is none.
 fn model(connection: &rusqlite::Connection, history: i64) -> rusqlite::Result<Option<Calibration>> {
     let text: Option<String> = connection
         .prepare_cached("SELECT model FROM histories WHERE history = ?1")?
         .query_row([history], |row| row.get(0))?;
-    text.map(|text| from_json(0, &text)).transpose()
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 /// An id in half the room; what is no hex stays text.
