@@ -54,9 +54,9 @@ fn a_model_that_beats_m2_is_kept_and_stands_beside_the_score() {
     let world = World::new();
     history(&world);
     let before = world.json(&["explain", "--json"]);
-    let dry = world.json(&["calibrate", "--dry-run", "--json"]);
+    let dry = world.json(&["calibrate", "--dry-run", "--json", "--jobs", "1"]);
     assert_eq!((dry["better"].as_bool(), dry["kept"].as_bool()), (Some(true), Some(false)));
-    let report = world.json(&["calibrate", "--json"]);
+    let report = world.json(&["calibrate", "--json", "--jobs", "4"]);
     assert_eq!(report["kept"], true);
     assert_eq!((&report["m2"], &report["weights"]), (&dry["m2"], &dry["weights"]), "the same every time");
     assert_eq!((report["commits"].as_u64(), report["fixes"].as_u64()), (Some(340), Some(85)));

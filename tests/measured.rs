@@ -33,7 +33,32 @@ fn backfill_learns_the_percentile_and_the_digest_does_not_see_it() {
     let after = world.json(&["explain", "--json"]);
     assert_eq!(after["riskPercentile"], 99.5);
     assert_eq!(after["digest"], before["digest"]);
+    let told = world.ok(&["explain"]);
+    let sentence =
+        "1. 100 lines added to 1 file of 0 lines: in public histories 37 of 100 changes of this size";
+    assert!(told.contains("What matters, low risk:") && told.contains(sentence), "{told}");
+    assert!(told.contains("That is more than 99.5 % of this repository's commits."), "{told}");
     world.ok(&["verify"]);
+}
+
+#[test]
+fn explain_names_the_three_things_that_matter_and_no_more() {
+    let world = World::new();
+    let code = "def sign_in(user, password):\n    if not verify_password(user, password):\n        raise Denied()\n    \
+                audit.log('sign in', user)\n    return session(user)\n";
+    world.commit("src/auth/login.py", code, "Start");
+    world.commit("src/auth/login.py", "def sign_in(user, password):\n    return session(user)\n", "Simplify");
+    let told = world.ok(&["explain"]);
+    let reasons: Vec<&str> = told
+        .lines()
+        .skip_while(|line| !line.starts_with("What matters, "))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    assert_eq!(reasons.len(), 3, "{told}");
+    assert!(reasons[0].contains("src/auth/login.py") && reasons[0].contains("points, +0."), "{told}");
+    let record = world.json(&["explain", "--json"]);
+    assert!(record["riskFactors"].as_array().unwrap().len() >= 3, "{record}");
 }
 
 #[test]
