@@ -2,7 +2,8 @@
 //! by blame (the SZZ family: Sliwerski, Zimmermann and Zeller, MSR 2005). Noisy labels: a fix that does not say so is
 //! missed, and the line that was mended is not always the one that was wrong.
 //!
-//! Two passes over the commits on all cores, 20 000 commits in about a minute and some 100 MB.
+//! Two passes over the commits on all cores. An unoptimised build took 41 s of processor time and 170 MB for Apache
+//! Zeppelin's 4 280 commits, 224 s for 6 000 of Eclipse JDT, whose files are long and two thirds of whose commits are fixes.
 
 use crate::calibration::{Change, Features, Past, Pasts, Sample};
 use crate::capture::{CaptureError, CommitId, Lineage, Repo, Versions};
