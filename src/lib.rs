@@ -17,6 +17,7 @@
 //!   serialised.
 //! * Only `capture` names libgit2, only `store::cosmos` names the Azure SDK.
 
+pub mod calibration;
 pub mod capture;
 pub mod config;
 pub mod deferred;
@@ -39,4 +40,5 @@ pub mod risk;
 pub mod rules;
 mod sqlite;
 pub mod store;
+pub mod szz;
 pub mod verify;

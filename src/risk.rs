@@ -21,15 +21,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::CommitFacts;
+use crate::facts::{ChangedFile, CommitFacts};
 use crate::rules::Verdict;
 
 /// Name and version of the model, as records carry it.
 pub const MODEL: &str = "m2-rules/1";
 
 const INTERCEPT: f64 = -2.9158;
-const BY_ADDED: f64 = 0.5147;
-const BY_PRIOR: f64 = 0.1237;
+/// M2's weight of ln(1 + lines added).
+pub const BY_ADDED: f64 = 0.5147;
+/// M2's weight of ln(1 + prior lines).
+pub const BY_PRIOR: f64 = 0.1237;
 /// The most that size can make of the score.
 const SIZE_WEIGHT: f64 = 0.3;
 /// Points that halve the distance to 1.
@@ -118,12 +120,23 @@ fn number(lines: u64) -> f64 {
     u32::try_from(lines).map_or(f64::from(u32::MAX), f64::from)
 }
 
+/// M2's probability for a commit: the change risk alone, without the rules.
+#[must_use]
+pub fn change(facts: &CommitFacts) -> f64 {
+    let (la, lt) = sizes(facts);
+    m2(la, lt)
+}
+
+/// Lines added, and old lengths of the touched files, of what rules and model see.
+fn sizes(facts: &CommitFacts) -> (u64, u64) {
+    let sum = |lines: fn(&ChangedFile) -> u32| facts.judged().iter().map(|file| u64::from(lines(file))).sum();
+    (sum(|file| file.insertions), sum(|file| file.old_lines))
+}
+
 /// Scores a commit by its size and by what the rules found.
 #[must_use]
 pub fn assess(facts: &CommitFacts, verdict: &Verdict, thresholds: &Thresholds) -> Risk {
-    let files = facts.judged();
-    let la: u64 = files.iter().map(|file| u64::from(file.insertions)).sum();
-    let lt: u64 = files.iter().map(|file| u64::from(file.old_lines)).sum();
+    let (la, lt) = sizes(facts);
     let (size, points) = (SIZE_WEIGHT * m2(la, lt), verdict.points.max(0.0));
     let thousandths = thousandths(1.0 - (1.0 - size) * libm::exp2(-points / HALVING));
     let score = f64::from(thousandths) / 1000.0;
@@ -207,7 +220,7 @@ fn share_out(shares: Vec<(String, f64, f64)>, thousandths: u32) -> Vec<Factor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{ChangedFile, FileKind, Person, RepoPath, Status};
+    use crate::facts::{FileKind, Person, RepoPath, Status};
     use crate::rules::{Finding, Severity, Side};
 
     fn facts(la: u32, lt: u32) -> CommitFacts {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// For each module of the library: the modules it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("calibration", &["risk"]),
     ("capture", &["facts"]),
     ("config", &["destination", "record", "risk", "rules"]),
     ("deferred", &["destination", "durable"]),
@@ -21,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("inferred", &["capture", "rules"]),
     ("install", &[]),
     ("judgement", &[]),
-    ("outbox", &["destination", "durable", "judgement", "sqlite"]),
+    ("outbox", &["calibration", "destination", "durable", "judgement", "sqlite"]),
     ("literals", &[]),
     ("record", &["facts", "literals", "risk", "rules"]),
     ("reconcile", &["capture", "outbox"]),
@@ -30,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rules", &["facts", "literals"]),
     ("sqlite", &["disk", "durable"]),
     ("store", &["destination", "sqlite"]),
+    ("szz", &["calibration", "capture", "history"]),
     ("verify", &["record"]),
 ];
 

@@ -21,6 +21,7 @@ mod error;
 mod face;
 mod lines;
 mod merge;
+mod origins;
 mod reconcile;
 mod reflog;
 mod renames;
@@ -35,6 +36,7 @@ use std::sync::Once;
 
 pub use error::CaptureError;
 pub use face::Face;
+pub use origins::{Lineage, Versions};
 pub use reconcile::{Cursor, Found, News};
 pub use revisions::{Roots, Unpublished};
 pub use settings::GitSetting;

@@ -121,9 +121,10 @@ struct Totals {
     failed: usize,
 }
 
-fn jobs(args: &BackfillArgs) -> usize {
+/// As many threads as were asked for, else one a core.
+pub(super) fn jobs(asked: Option<u16>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    args.jobs.map_or_else(cores, usize::from)
+    asked.map_or_else(cores, usize::from)
 }
 
 fn store(
@@ -144,14 +145,17 @@ fn store(
         unlearn(session, &mut outbox)?;
     }
     let known = outbox.known(&session.settings.tenant.value, destination, Some(&recorder.judgement()))?;
-    let wanted: Vec<CommitId> = commits.iter().filter(|id| !known.contains(&id.hex())).copied().collect();
+    // An older agent recorded without measuring: read once more, which queues nothing again.
+    let measured = outbox.measured(&recorder.repository().id)?;
+    let done = |id: &CommitId| known.contains(&id.hex()) && measured.contains(&id.hex());
+    let wanted: Vec<CommitId> = commits.iter().filter(|id| !done(id)).copied().collect();
     let bar = ui.progress(wanted.len(), "recording");
     let mut totals = Totals { known: commits.len() - wanted.len(), ..Totals::default() };
     let mut batch = Batch::default();
     let mut failure = None;
     history::each(
         &wanted,
-        jobs(args),
+        jobs(args.jobs),
         || args.repo.open(),
         |repo, id| recorder.record(repo, id, "backfill", Vec::new(), now),
         |result| {
@@ -228,6 +232,10 @@ impl Batch {
         let entries: Vec<_> =
             self.records.iter().map(|made| hook::entry(made, session, destination, place)).collect();
         let queued = outbox.enqueue(&entries, now)?;
+        if queued.added < entries.len() {
+            // What is queued anew is measured before it is sent; what is not queued again, here.
+            outbox.measure(self.records.iter().map(|made| made.json.as_slice()))?;
+        }
         totals.queued.added += queued.added;
         totals.queued.replaced += queued.replaced;
         totals.queued.merged += queued.merged;
@@ -252,7 +260,7 @@ fn dry_run(
     let mut failure = None;
     history::each(
         commits,
-        jobs(args),
+        jobs(args.jobs),
         || args.repo.open(),
         |repo, id| recorder.record(repo, id, "backfill", Vec::new(), now),
         |result| {

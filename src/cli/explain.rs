@@ -2,13 +2,17 @@
 
 use std::process::ExitCode;
 
+use gitops_agent::calibration::Change;
 use gitops_agent::capture::{CommitId, Repo};
+use gitops_agent::config::Paths;
+use gitops_agent::outbox::{Beside, FILE_NAME, Outbox};
 use gitops_agent::record::{ClassOrigin, Identity, Record};
 use gitops_agent::recorder::Recorder;
 use gitops_agent::rules::RuleSet;
 
 use super::RepoFlag;
 use super::failure::Failure;
+use super::reasons::{REASONS, reasons};
 use super::session::Session;
 use super::ui::Ui;
 
@@ -37,17 +41,23 @@ pub(super) fn run(args: &ExplainArgs, ui: &mut Ui) -> Result<ExitCode, Failure> 
     let session = Session::of_repo(&repo, args.rules.clone())?;
     let rules = session.rules()?;
     let recorder = session.recorder(&repo, &rules);
-    let record = recorder.record(&repo, &id, "backfill", Vec::new(), jiff::Timestamp::now())?;
+    let made = recorder.record(&repo, &id, "backfill", Vec::new(), jiff::Timestamp::now())?;
+    let mut record = made.record;
+    let beside = beside(&session, &made.json).unwrap_or_else(|failure| {
+        ui.note(format!("without percentile: {}", failure.line()));
+        Beside::default()
+    });
+    (record.risk_percentile, record.risk_calibrated) = (beside.percentile, beside.calibrated);
     if args.json {
-        ui.json(&record.record)?;
+        ui.json(&record)?;
     } else {
-        let origin = match record.record.class.origin {
+        let origin = match record.class.origin {
             ClassOrigin::Set => "set".to_owned(),
             ClassOrigin::Carried => "carried by the repository".to_owned(),
             ClassOrigin::Inferred => inferred_from(&recorder, &repo, &id),
             ClassOrigin::Unknown => "nobody set one".to_owned(),
         };
-        describe(&record.record, &origin, &rules, ui)?;
+        describe(&record, &origin, &rules, ui)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -58,6 +68,16 @@ fn inferred_from(recorder: &Recorder<'_>, repo: &Repo, id: &CommitId) -> String 
         return "inferred".to_owned();
     }
     format!("inferred from {}; `git config gitops-agent.class` confirms or corrects it", reasons.join(", "))
+}
+
+/// What the repository's history says, where an outbox is there that knows it. Nothing is stored.
+fn beside(session: &Session, record: &[u8]) -> Result<Beside, Failure> {
+    let Some(data) = session.paths().ok().map(Paths::data).filter(|data| data.join(FILE_NAME).exists())
+    else {
+        return Ok(Beside::default());
+    };
+    let Ok(change) = Change::from_record(record) else { return Ok(Beside::default()) };
+    Ok(Outbox::open(data)?.beside(&change)?)
 }
 
 fn describe(record: &Record, origin: &str, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure> {
@@ -75,6 +95,13 @@ fn describe(record: &Record, origin: &str, rules: &RuleSet, ui: &mut Ui) -> Resu
     ))?;
     if !record.complete {
         ui.line(format!("  incomplete: {}", record.incomplete_because.join(", ")))?;
+    }
+    ui.line("")?;
+    for (number, reason) in reasons(record, rules).into_iter().take(REASONS).enumerate() {
+        if number == 0 {
+            ui.line(format!("What matters, {} risk:", record.risk_level))?;
+        }
+        ui.line(format!("  {}. {reason}", number + 1))?;
     }
     ui.line("")?;
     let tags = if record.compliance.is_empty() { "none".to_owned() } else { record.compliance.join(", ") };

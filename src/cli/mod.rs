@@ -5,6 +5,7 @@
 //! the help texts of twenty commands.
 
 mod backfill;
+mod calibrate;
 mod config;
 mod cost;
 mod coverage;
@@ -16,9 +17,12 @@ mod failure;
 mod flush;
 mod hook;
 mod install;
+mod labels;
 mod outbox;
 mod query;
+mod reasons;
 mod reconcile;
+mod risk;
 mod rules;
 mod rules_bench;
 mod session;
@@ -103,6 +107,10 @@ enum Command {
     Uninstall(install::InstallArgs),
     /// Record history: resumable, idempotent.
     Backfill(backfill::BackfillArgs),
+    /// Fit the change risk to this repository's own history.
+    Calibrate(calibrate::CalibrateArgs),
+    /// Judge the risk score by your own labels.
+    Risk(risk::RiskArgs),
     /// What is queued, held, refused and delivered.
     Status(status::StatusArgs),
     /// Deliver now, in the foreground.
@@ -189,6 +197,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Install(args) => install::install(&args, &mut ui),
         Command::Uninstall(args) => install::uninstall(&args, &mut ui),
         Command::Backfill(args) => backfill::run(&args, &mut ui),
+        Command::Calibrate(args) => calibrate::run(&args, &mut ui),
+        Command::Risk(args) => risk::run(&args, &mut ui),
         Command::Status(args) => status::run(&args, &mut ui),
         Command::Flush(args) => flush::run(&args, &mut ui),
         Command::Explain(args) => explain::run(&args, &mut ui),

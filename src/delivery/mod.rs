@@ -286,6 +286,7 @@ fn take_in(
     now: Timestamp,
 ) -> Result<(), OutboxError> {
     let taken_in = outbox.take_in_spool(&options.spool_dirs, now)?;
+    outbox.measure_queued()?;
     report.spooled += taken_in.taken as u64;
     report.spool_damaged.extend(taken_in.set_aside);
     for problem in taken_in.problems {

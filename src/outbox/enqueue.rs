@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, named_params, params};
 use serde_json::Value;
 
+use super::measured;
 use super::{Enqueued, HELD_BY_SETTING, NewEntry, Outbox, OutboxError, RepositoryRow, State, count};
 use crate::destination::Destination;
 use crate::judgement::{Essence, Links, Standing};
@@ -111,6 +112,7 @@ impl Outbox {
             forgotten +=
                 transaction.prepare_cached("DELETE FROM entries WHERE entry = ?1")?.execute([entry])?;
         }
+        measured::removed(&transaction)?;
         transaction.commit()?;
         Ok(forgotten)
     }
@@ -388,6 +390,7 @@ impl Writer<'_> {
             "DELETE FROM entries WHERE destination = ?1 AND state = 'held' AND kind = ?2",
             params![destination, HELD_BY_SETTING],
         )?;
+        measured::removed(&self.transaction)?;
         Ok(lifted)
     }
 

@@ -32,7 +32,8 @@
 //!   does not settle the newer one.
 //! * A second record of the same commit is decided by [`crate::judgement`], the same way as in the store.
 //!
-//! Beside the queue lies what reconciliation remembers of each repository (`tracked`).
+//! Beside the queue lies what reconciliation remembers of each repository (`tracked`), and what is known of its
+//! changes (`measured`).
 //!
 //! # How
 //!
@@ -52,6 +53,7 @@ mod enqueue;
 mod entry;
 mod gates;
 mod look;
+mod measured;
 mod queue;
 mod salvage;
 mod spending;
@@ -71,6 +73,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 pub use damage::Notice;
 pub use entry::{Enqueued, EntryDetail, EntrySummary, NewEntry, RepositoryRow, Selection, State, Urgency};
 pub use gates::{Circuit, Gate, GateScope};
+pub use measured::{Beside, Calibration};
 pub use queue::{DestinationId, LastError, Outcome, Progress, Settlement, Waiting};
 pub use spending::DaySpent;
 pub use spool::{TakenIn, spool_in, spool_waiting, write_spool};
@@ -89,7 +92,8 @@ pub const HELD_BY_SETTING: &str = "setting";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `schema[n]` leads from version n to n + 1; applied ones are never edited.
-const SCHEMA: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
+const SCHEMA: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// Why the outbox could not do what was asked.
 #[derive(Debug, thiserror::Error)]

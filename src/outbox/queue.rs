@@ -30,7 +30,7 @@ pub struct Waiting {
     pub id: String,
     /// Failed attempts so far.
     pub attempts: u32,
-    /// The record.
+    /// The record, with what stands beside its score (`measured`).
     pub body: Vec<u8>,
 }
 
@@ -197,6 +197,7 @@ impl Outbox {
             bytes += waiting.body.len();
             found.push(waiting);
         }
+        self.stamp(&mut found)?;
         Ok(found)
     }
 

@@ -85,6 +85,8 @@ pub fn build(
         risk_score: risk.score,
         model: risk::MODEL.to_owned(),
         risk_level: risk.level,
+        risk_percentile: None,
+        risk_calibrated: None,
         risk_factors: risk.factors,
         compliance: verdict.tags.into_iter().collect(),
         findings: verdict.findings,

@@ -3,8 +3,8 @@
 //!
 //! Left out, with the reason: `tenantId`, `repository`, `alsoIn`, `source`, `supersedes`, `recordedAt`,
 //! `agentVersion` and `ttl` say who recorded it where; `riskLevel` follows from thresholds that are
-//! settings; `author` and `committer` follow from the privacy setting (`verify` compares them with the
-//! commit itself); `class.origin` says who said it, not what it is.
+//! settings; `riskPercentile` and `riskCalibrated` follow from the history that a machine knows; `author` and
+//! `committer` follow from the privacy setting (`verify` compares them with the commit itself); `class.origin` says who said it, not what it is.
 
 use std::collections::BTreeMap;
 use std::io;

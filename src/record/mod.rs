@@ -81,6 +81,13 @@ pub struct Record {
     pub model: String,
     /// Level by the thresholds in force.
     pub risk_level: Level,
+    /// Percent of the repository's commits with a lower change risk, where enough are known; beside the score and in no
+    /// digest, since it follows from the history that this machine knows. Written when the record is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk_percentile: Option<f64>,
+    /// The probability by the model that `calibrate` fitted, where one is kept; as `risk_percentile`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk_calibrated: Option<f64>,
     /// The reasons, largest first.
     pub risk_factors: Vec<Factor>,
     /// `HIPAA`, `FDA`, …, sorted.
