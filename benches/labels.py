@@ -7,7 +7,7 @@ AGENT is the program, LABELS.jsonl has one object a line (`repo`, `sha`, `hipaa`
 MIRRORS is a folder with clones, each named OWNER+NAME (bare or not). `--class given` sets each repository's class
 from `CLASS` below, `none` leaves it to inference. A label that `disputed` names does not count. Prints precision,
 recall and F1 for HIPAA and FDA, specificity of FDA inside the regulated repositories, and quadratic kappa of the
-risk level. `--errors` lists what came out otherwise, for reading. Nothing is stored.
+risk level with its confusion table. `--errors` lists what came out otherwise, for reading. Nothing is stored.
 """
 
 import argparse
@@ -101,6 +101,9 @@ def main() -> None:
                           f" {label['reason']}  {' '.join(rules)}")
     levels = [(LEVELS[l["risk_level"]], LEVELS[r["riskLevel"]]) for l, r in zip(labels, records) if "risk_level" not in l["disputed"]]
     print(f"risk   quadratic kappa {kappa(levels):.3f} ({len(levels)} commits)")
+    print(f"       {'reviewer / agent':18}" + "".join(f"{name:>8}" for name in LEVELS))
+    for name, level in LEVELS.items():
+        print(f"       {name:18}" + "".join(f"{levels.count((level, found)):8}" for found in LEVELS.values()))
     if args.errors:
         for label, record in zip(labels, records):
             if "risk_level" not in label["disputed"] and label["risk_level"] != record["riskLevel"]:
