@@ -1,6 +1,8 @@
 //! The way of one commit from repository to record: capture, judge, assess, build. Hook, backfill,
 //! `explain` and `verify` all go this way, so that the same commit gives the same record.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use crate::capture::{CaptureError, CommitId, Repo};
@@ -146,7 +148,12 @@ impl<'a> Recorder<'a> {
 /// earlier run found and spares the walk to the root commits.
 #[must_use]
 pub fn repository(repo: &Repo, known_id: impl FnOnce() -> Option<String>) -> Repository {
-    let folder = repo.workdir().unwrap_or_else(|| repo.git_dir());
+    // A linked worktree is named after the repository, as its other worktrees are.
+    let folder = match repo.workdir() {
+        Some(folder) if repo.git_dir() == repo.common_dir() => folder,
+        _ if repo.common_dir().ends_with(".git") => repo.common_dir().parent().unwrap_or(Path::new("")),
+        _ => repo.common_dir(),
+    };
     let folder = folder.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy());
     Repository::new(
         repo.remote_url().as_deref(),

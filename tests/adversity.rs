@@ -207,7 +207,15 @@ fn many_commits_at_once_in_many_worktrees_are_all_recorded() {
         }
     });
     world.ok(&["flush"]);
-    assert_eq!(world.records().len(), 40);
+    let records = world.records();
+    assert_eq!(records.len(), 40);
+    // All worktrees are one repository, by id and by name.
+    let name = world.repo().file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(
+        records.iter().all(|record| record["repository"]["name"] == name),
+        "{}",
+        records[0]["repository"]
+    );
 }
 
 #[test]

@@ -244,4 +244,7 @@ fn outside_of_a_repository_the_rest_is_looked_at() {
     let (code, json) = doctor(&world, &[]);
     assert_eq!((code, find(&json, "repository").0.as_str()), (0, "warning"), "{json}");
     assert_eq!(find(&json, "capture").0, "ok");
+    // One that was named must be there.
+    let (code, said) = world.fails(&["doctor", "--repo", world.root().to_str().unwrap()]);
+    assert!(code == 2 && said.contains("repository"), "{said}");
 }

@@ -100,7 +100,7 @@ impl Findings {
 
 pub(super) fn run(args: &DoctorArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let mut found = Findings::default();
-    let repo = repository(args, &mut found);
+    let repo = repository(args, &mut found)?;
     let folder = repo.as_ref().map(|repo| repo.workdir().unwrap_or_else(|| repo.git_dir()));
     let program = match folder {
         Some(folder) => hooks::look(&Git::new(folder), &mut found),
@@ -152,25 +152,28 @@ fn print(found: &Findings, ui: &mut Ui) -> Result<(), Failure> {
     Ok(())
 }
 
-fn repository(args: &DoctorArgs, found: &mut Findings) -> Option<Repo> {
+fn repository(args: &DoctorArgs, found: &mut Findings) -> Result<Option<Repo>, Failure> {
     match args.repo.open() {
         Ok(repo) => {
             let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
             let linked = if repo.git_dir() == repo.common_dir() { "" } else { ", a linked worktree" };
             found.ok("repository", format!("{}{linked}", place.display()));
-            Some(repo)
+            Ok(Some(repo))
         }
-        Err(CaptureError::NotARepository { .. }) => {
+        Err(error @ CaptureError::NotARepository { .. }) => {
+            if args.repo.repo.is_some() {
+                return Err(error.into());
+            }
             found.warning(
                 "repository",
                 "this folder is in no Git repository: hooks and repository settings were not looked at",
                 "run `gitops-agent doctor` in a repository, or name one with --repo",
             );
-            None
+            Ok(None)
         }
         Err(error) => {
             found.failed("repository", error.to_string(), "see what `git status` says there");
-            None
+            Ok(None)
         }
     }
 }
