@@ -83,11 +83,14 @@ fn size(record: &Record) -> (f64, String) {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 2^32")]
     let p = risk::m2(added.max(0.0) as u64, prior.max(0.0) as u64);
     let lines = |count: f64| format!("{count} line{}", if count == 1.0 { "" } else { "s" });
+    // A merge is judged by what differs from every parent.
+    let change = if record.parents.len() > 1 && added == 0.0 && prior == 0.0 {
+        "A merge of which every line came from a parent".to_owned()
+    } else {
+        format!("{} added to {} of {}", lines(added), ui::count(record.stats.files, "file"), lines(prior))
+    };
     let mut text = format!(
-        "{} added to {} of {}: in public histories {:.0} of 100 changes of this size brought a defect in ({part:+.2}).",
-        lines(added),
-        ui::count(record.stats.files, "file"),
-        lines(prior),
+        "{change}: in public histories {:.0} of 100 changes of this size brought a defect in ({part:+.2}).",
         100.0 * p
     );
     if let Some(percentile) = record.risk_percentile {
