@@ -4,6 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::{env, error::Error, fs};
 
+#[path = "src/hex.rs"]
+mod hex;
+
 #[allow(dead_code, unreachable_pub, reason = "the library uses the rest of these files")]
 mod rules {
     #[path = "../src/rules/index.rs"]
@@ -19,6 +22,7 @@ mod rules {
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=rules");
     println!("cargo:rerun-if-changed=src/rules");
+    println!("cargo:rerun-if-changed=src/hex.rs");
     link();
     let out = PathBuf::from(env::var("OUT_DIR")?);
     if let Err(error) = embed(Path::new("rules"), &out) {

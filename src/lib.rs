@@ -27,6 +27,7 @@ pub mod detach;
 pub mod disk;
 mod durable;
 pub mod facts;
+mod hex;
 pub mod history;
 pub mod inferred;
 pub mod install;

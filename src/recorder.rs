@@ -133,12 +133,10 @@ impl<'a> Recorder<'a> {
             return ClassOf { value: set.value, origin: ClassOrigin::Set };
         }
         let inferred = self.inferred.class(repo, id).map(|inferred| inferred.class);
-        match (facts.carried.as_deref().and_then(rules::carried_class), inferred) {
-            (Some(value), None) => ClassOf { value, origin: ClassOrigin::Carried },
-            (Some(value), Some(inferred)) if value.demands() >= inferred.demands() => {
-                ClassOf { value, origin: ClassOrigin::Carried }
-            }
-            (_, Some(value)) => ClassOf { value, origin: ClassOrigin::Inferred },
+        let carried = facts.carried.as_deref().and_then(rules::carried_class);
+        match (carried.filter(|carried| carried.stands_beside(inferred)), inferred) {
+            (Some(value), _) => ClassOf { value, origin: ClassOrigin::Carried },
+            (None, Some(value)) => ClassOf { value, origin: ClassOrigin::Inferred },
             (None, None) => ClassOf { value: Class::Unknown, origin: ClassOrigin::Unknown },
         }
     }

@@ -27,10 +27,15 @@ fn plumb(world: &World, branch: &str, message: &str) -> String {
 
 /// Commits with every hook switched off.
 fn unhooked(world: &World, words: &[&str]) -> String {
-    let mut all = vec!["-c", "core.hooksPath=/dev/null", "commit", "-q", "--allow-empty"];
+    unhooked_in(world, ".", words)
+}
+
+/// As [`unhooked`], in another folder.
+fn unhooked_in(world: &World, folder: &str, words: &[&str]) -> String {
+    let mut all = vec!["-C", folder, "-c", "core.hooksPath=/dev/null", "commit", "-q", "--allow-empty"];
     all.extend(words);
     world.git(&all);
-    world.git(&["rev-parse", "HEAD"])
+    world.git(&["-C", folder, "rev-parse", "HEAD"])
 }
 
 /// Source of each record, by commit.
@@ -199,18 +204,7 @@ fn a_repository_of_a_global_installation_begins_with_its_first_commit() {
     world.ok(&["backfill", "--repo", &other]);
     let verify = |world: &World| world.agent(&["verify"]).current_dir(&other).output().unwrap();
     verify(&world);
-    world.git(&[
-        "-C",
-        &other,
-        "-c",
-        "core.hooksPath=/dev/null",
-        "commit",
-        "-q",
-        "--allow-empty",
-        "-m",
-        "New",
-    ]);
-    let new = world.git(&["-C", &other, "rev-parse", "HEAD"]);
+    let new = unhooked_in(&world, &other, &["-m", "New"]);
     verify(&world);
     world.ok(&["flush"]);
     assert_eq!(sources(&world)[&new], "reconcile");
@@ -287,9 +281,7 @@ fn worktrees_submodules_and_bare_repositories_are_looked_at() {
         expected.push(id);
     }
     // Made in the linked worktree, and left there.
-    let off = ["-C", &tree, "-c", "core.hooksPath=/dev/null", "commit", "-q", "--allow-empty", "-m", "Left"];
-    world.git(&off);
-    expected.push(world.git(&["-C", &tree, "rev-parse", "HEAD"]));
+    expected.push(unhooked_in(&world, &tree, &["-m", "Left"]));
     world.git(&["-C", &tree, "checkout", "-q", "--detach", "HEAD~2"]);
     world.agent(&["flush"]).current_dir(world.root()).output().unwrap();
     expected.sort();
@@ -305,18 +297,7 @@ fn the_worker_finds_them_without_being_asked() {
     let other = clone(&world, "other");
     world.ok(&["install", "--repo", &other]);
     let here = plumb(&world, "main", "Here");
-    world.git(&[
-        "-C",
-        &other,
-        "-c",
-        "core.hooksPath=/dev/null",
-        "commit",
-        "-q",
-        "--allow-empty",
-        "-m",
-        "There",
-    ]);
-    let there = world.git(&["-C", &other, "rev-parse", "HEAD"]);
+    let there = unhooked_in(&world, &other, &["-m", "There"]);
     world.git(&["commit", "-q", "--allow-empty", "-m", "Starts the worker"]);
     wait_for(30, "reconciliation", || {
         let found = sources(&world);

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::blobs::Blobs;
 use super::tree_walk::{self, Side};
 use super::{CaptureError, CommitId, Repo, unreadable};
+use crate::hex::hex;
 
 /// Names of folders that are looked at.
 const MAX_NAMES: usize = 512;
@@ -66,7 +67,7 @@ impl Repo {
         if !listed {
             return Err(unreadable(id, "its tree is absent"));
         }
-        face.id = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        face.id = hex(&hash.finalize()[..16]);
         Ok(face)
     }
 

@@ -28,6 +28,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::reflog::{self, Log, Mark, Origin};
 use super::{CaptureError, CommitId, Repo, commit};
+use crate::hex::hex;
 
 /// More new commits than this at once are an import.
 const MAX_NEW: usize = 100_000;
@@ -47,12 +48,7 @@ pub struct Cursor {
 /// What stands for a reflog's path below the common Git folder in a cursor: a branch's name can hold what must not
 /// reach the disk.
 fn key(log: &str) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(log).iter().take(8).fold(String::new(), |mut key, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(key, "{byte:02x}");
-        key
-    })
+    hex(&Sha256::digest(log)[..8])
 }
 
 impl Cursor {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::git::{to_bytes, to_path};
+use crate::hex::hex;
 
 /// The hooks that capture commits (`git-facts.md`, "Which hooks fire").
 pub const HOOKS: [&str; 5] = ["post-commit", "post-merge", "post-rewrite", "post-applypatch", "pre-push"];
@@ -205,7 +206,7 @@ fn seal(text: &[u8]) -> Vec<u8> {
 
 /// 64 bits of SHA-256: this guards against accidents, not against anybody.
 fn digest_of(body: &[u8]) -> String {
-    Sha256::digest(body).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(body)[..8])
 }
 
 #[cfg(test)]

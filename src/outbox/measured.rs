@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Outbox, OutboxError, Waiting, count};
 use crate::calibration::{Change, Distribution, Evaluation, Model, Past, Pasts, thousandths};
+use crate::hex::hex;
 
 /// Rows measured in one transaction.
 const BATCH: usize = 256;
@@ -375,8 +376,4 @@ fn bytes(id: &str) -> Vec<u8> {
         })
         .collect();
     parsed.unwrap_or_else(|| id.as_bytes().to_vec())
-}
-
-fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -25,6 +25,7 @@ use super::enqueue::path_of;
 use super::{NewEntry, Outbox, OutboxError, Urgency};
 use crate::destination::Destination;
 use crate::durable::{self, TEMPORARY};
+use crate::hex::hex;
 use crate::judgement::Essence;
 
 const SUFFIX: &str = ".spool";
@@ -119,7 +120,7 @@ pub fn spool_in(dir: &Path) -> PathBuf {
 }
 
 fn checksum(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(content))
 }
 
 impl Outbox {

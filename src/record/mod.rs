@@ -23,6 +23,7 @@ pub use repository::Repository;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::hex::hex;
 use crate::risk::{Factor, Level};
 use crate::rules::{Class, Finding, PackId};
 
@@ -148,7 +149,7 @@ impl Identity {
     /// The hash that stands for a person: SHA-256 of tenant, a NUL and the lower-case address, in hex.
     #[must_use]
     pub fn pseudonym(tenant: &str, email: &str) -> String {
-        digest::hex(&Sha256::digest(format!("{tenant}\0{}", email.to_lowercase())))
+        hex(&Sha256::digest(format!("{tenant}\0{}", email.to_lowercase())))
     }
 }
 

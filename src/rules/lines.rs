@@ -123,6 +123,32 @@ pub(super) fn line_of(side: &SideText, index: usize) -> &[u8] {
     side.text.get(start.offset as usize..end.saturating_sub(1)).unwrap_or_default()
 }
 
+/// The index of the line that holds an offset.
+pub(super) fn index_at(side: &SideText, offset: usize) -> usize {
+    side.lines.partition_point(|line| line.offset as usize <= offset).saturating_sub(1)
+}
+
+/// Indices of the lines at most `distance` line numbers from one of `words` (ascending).
+pub(super) fn lines_near(side: &SideText, words: &[usize], distance: u32) -> Vec<usize> {
+    let mut near = Vec::new();
+    for word in words {
+        let Some(number) = side.lines.get(*word).map(|line| line.number) else { continue };
+        let from = side.lines.partition_point(|line| line.number < number.saturating_sub(distance));
+        let to = side.lines.partition_point(|line| line.number <= number.saturating_add(distance));
+        let from = from.max(near.last().map_or(0, |last| last + 1));
+        near.extend(from..to);
+    }
+    near
+}
+
+pub(super) fn is_near(side: &SideText, words: &[usize], index: usize, distance: u32) -> bool {
+    let number = |index: usize| side.lines.get(index).map_or(0, |line| line.number);
+    let after = words.partition_point(|word| *word < index);
+    let behind = words.get(after).is_some_and(|word| number(*word) - number(index) <= distance);
+    let before = after.checked_sub(1).and_then(|at| words.get(at));
+    behind || before.is_some_and(|word| number(index) - number(*word) <= distance)
+}
+
 /// Where the literals occur on one side of a file: number of the literal, index of the line and offset of the
 /// occurrence, sorted.
 pub(super) struct Hits(Vec<(u16, u32, u32)>);

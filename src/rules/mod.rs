@@ -43,6 +43,7 @@ pub use rule::{
 };
 
 use crate::facts::CommitFacts;
+use crate::hex::hex;
 use crate::literals::Literals;
 use index::Index;
 use matcher::Engine;
@@ -186,7 +187,7 @@ impl RuleSet {
             .map(|pack| format!("{} {} {}\n", pack.id.id, pack.id.version, pack.digest))
             .collect();
         lines.sort();
-        let digest = pack::hex(&Sha256::digest(lines.concat().as_bytes()));
+        let digest = hex(&Sha256::digest(lines.concat().as_bytes()));
         Self { known, ids, digest, engine: OnceLock::new(), loaded, builtin: OnceLock::new() }
     }
 

@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::rule::Rule;
 use super::strict::check_rule;
+use crate::hex::hex;
 
 /// The format that this version reads.
 const FORMAT: u32 = 1;
@@ -414,11 +415,6 @@ fn digest(files: &[(String, String)]) -> String {
         sha.update([0]);
     }
     hex(&sha.finalize())
-}
-
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether `text` is a day of the calendar as `YYYY-MM-DD`.

@@ -64,6 +64,13 @@ impl Class {
 }
 
 impl Class {
+    /// Whether this class, which a repository gives itself, counts beside the one that its tree speaks for: it never
+    /// lowers that.
+    #[must_use]
+    pub fn stands_beside(self, inferred: Option<Self>) -> bool {
+        inferred.is_none_or(|inferred| self.demands() >= inferred.demands())
+    }
+
     /// How much is asked of a repository of this class, for telling which of two asks more.
     #[must_use]
     pub fn demands(self) -> u8 {

@@ -12,7 +12,7 @@ use serde::de::value::StrDeserializer;
 
 use super::carried::{self, Carried};
 use super::components;
-use super::lines::{Moves, is_comment, line_of};
+use super::lines::{Moves, index_at, is_comment, is_near, line_of, lines_near};
 use super::matcher::FileView;
 use super::pack::Known;
 use super::pattern::Pattern;
@@ -453,11 +453,6 @@ fn each_candidate(
     }
 }
 
-/// The index of the line that holds an offset.
-fn index_at(side: &SideText, offset: usize) -> usize {
-    side.lines.partition_point(|line| line.offset as usize <= offset).saturating_sub(1)
-}
-
 fn line_matches(regex: &Regex, selection: &Selection, line: &[u8]) -> bool {
     if selection.group.is_none() && selection.validator.is_none() && selection.entropy_min.is_none() {
         return regex.is_match(line);
@@ -491,25 +486,4 @@ fn trailers(message: &str) -> impl Iterator<Item = &str> {
 
 fn any_glob(globs: &[String], path: &RepoPath) -> bool {
     globs.iter().any(|glob| fast_glob::glob_match(glob, path.as_bytes()))
-}
-
-/// Indices of the lines at most `distance` line numbers from one of `words` (ascending).
-fn lines_near(side: &SideText, words: &[usize], distance: u32) -> Vec<usize> {
-    let mut near = Vec::new();
-    for word in words {
-        let Some(number) = side.lines.get(*word).map(|line| line.number) else { continue };
-        let from = side.lines.partition_point(|line| line.number < number.saturating_sub(distance));
-        let to = side.lines.partition_point(|line| line.number <= number.saturating_add(distance));
-        let from = from.max(near.last().map_or(0, |last| last + 1));
-        near.extend(from..to);
-    }
-    near
-}
-
-fn is_near(side: &SideText, words: &[usize], index: usize, distance: u32) -> bool {
-    let number = |index: usize| side.lines.get(index).map_or(0, |line| line.number);
-    let after = words.partition_point(|word| *word < index);
-    let behind = words.get(after).is_some_and(|word| number(*word) - number(index) <= distance);
-    let before = after.checked_sub(1).and_then(|at| words.get(at));
-    behind || before.is_some_and(|word| number(index) - number(*word) <= distance)
 }

@@ -57,12 +57,11 @@ fn class(settings: &Settings, repo: Option<&Repo>, found: &mut Findings) {
         inferred.look_closely(repo);
         inferred.class(repo, &repo.head().ok()??)
     };
-    // As records have it: what is carried never lowers what the tree speaks for.
-    let inferred = inferred().filter(|inferred| {
-        carried.is_none_or(|carried: rules::Class| carried.demands() < inferred.class.demands())
-    });
-    match (inferred, carried) {
-        (Some(inferred), _) => found.warning(
+    let inferred = inferred();
+    let told = inferred.as_ref().map(|inferred| inferred.class);
+    match (carried.filter(|carried| carried.stands_beside(told)), inferred) {
+        (Some(carried), _) => found.ok("class", format!("{carried} (.gitops-agent.toml in HEAD)")),
+        (None, Some(inferred)) => found.warning(
             "class",
             format!(
                 "seems to be {} ({}); nobody has confirmed it",
@@ -71,7 +70,6 @@ fn class(settings: &Settings, repo: Option<&Repo>, found: &mut Findings) {
             ),
             format!("git config gitops-agent.class {}", inferred.class),
         ),
-        (None, Some(carried)) => found.ok("class", format!("{carried} (.gitops-agent.toml in HEAD)")),
         (None, None) if repo.is_some() => found.warning(
             "class",
             "unknown: rules for one kind of software (device, records, ehr) do not apply",
