@@ -18,12 +18,16 @@ use std::borrow::Cow;
 /// whose last byte does not count, and eight for those whose first does not; these begin later in the text and
 /// come last.
 const FULL: u32 = 48;
-const PARTIAL: usize = 16;
+const PARTIAL: u32 = 16;
+/// The groups of the anchors whose last byte does not count.
+const HEADS: u64 = 0xff00;
+/// The groups of those whose first byte does not count.
+const TAILS: u64 = 0x00ff;
 
 /// Pairs of bytes, each with its lower five bits: letters of both cases fall together.
 const PAIRS: usize = 1 << 10;
 
-/// Buckets of the anchors whose whole window counts, a power of two.
+/// Buckets of the anchors of one kind, a power of two.
 const BUCKETS: usize = 1 << 9;
 
 /// Folds the case of four letters at once. Other bytes fall together too (`@` and a backquote): what is
@@ -36,7 +40,10 @@ pub(crate) struct Literals {
     first: Box<[u64; PAIRS]>,
     second: Box<[u64; PAIRS]>,
     full: Buckets,
-    partial: Buckets,
+    /// Anchors whose last byte does not count.
+    heads: Buckets,
+    /// Anchors whose first byte does not count.
+    tails: Buckets,
     /// Lower case, sorted.
     literals: Vec<Cow<'static, str>>,
 }
@@ -73,9 +80,9 @@ impl Anchor {
     fn group(&self) -> u32 {
         let by = |pair: u32, groups: u32| (pair.wrapping_mul(0x9E37_79B1) >> 16) % groups;
         match self.mask {
-            u32::MAX => u32::try_from(PARTIAL).unwrap_or(0) + by(self.window & 0xffff, FULL),
-            mask if mask & 0xff == 0 => 8 + by(self.window >> 16, 8),
-            _ => by(self.window & 0xffff, 8),
+            u32::MAX => PARTIAL + by(self.window & 0xffff, FULL),
+            mask if mask & 0xff == 0 => by(self.window >> 16, 8),
+            _ => 8 + by(self.window & 0xffff, 8),
         }
     }
 }
@@ -88,12 +95,13 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn new(count: usize, unsorted: &[Anchor], bucket: impl Fn(&Anchor) -> usize) -> Self {
-        let mut starts = vec![0_u16; count + 1];
+    fn new(unsorted: &[Anchor]) -> Self {
+        let bucket = |anchor: &Anchor| bucket(anchor.window & anchor.mask);
+        let mut starts = vec![0_u16; BUCKETS + 1];
         for anchor in unsorted {
             starts[bucket(anchor) + 1] += 1;
         }
-        for at in 1..=count {
+        for at in 1..=BUCKETS {
             starts[at] += starts[at - 1];
         }
         let mut next = starts.clone();
@@ -106,7 +114,9 @@ impl Buckets {
         Self { starts, anchors }
     }
 
-    fn of(&self, bucket: usize) -> &[Anchor] {
+    /// The anchors that may fit a window, of which the bytes that do not count are zero.
+    fn of(&self, window: u32) -> &[Anchor] {
+        let bucket = bucket(window);
         &self.anchors[usize::from(self.starts[bucket])..usize::from(self.starts[bucket + 1])]
     }
 }
@@ -114,16 +124,22 @@ impl Buckets {
 impl Literals {
     /// Takes sorted lower-case literals of three bytes or more; those beyond 30 000 are left out.
     pub(crate) fn new(literals: Vec<Cow<'static, str>>) -> Self {
-        let (mut full, mut partial) = (Vec::with_capacity(2 * literals.len()), Vec::new());
+        let (mut full, mut heads, mut tails) =
+            (Vec::with_capacity(2 * literals.len()), Vec::new(), Vec::new());
         for (number, text) in (0..30_000).zip(&literals).filter(|(_, text)| text.len() >= 3) {
             let other = if text.len() > 4 { 1 } else { -1 };
             for anchor in [0, other].map(|back| Anchor::new(number, text.as_bytes(), back)) {
-                if anchor.mask == u32::MAX { full.push(anchor) } else { partial.push(anchor) }
+                let kind = match anchor.mask {
+                    u32::MAX => &mut full,
+                    mask if mask & 0xff == 0 => &mut tails,
+                    _ => &mut heads,
+                };
+                kind.push(anchor);
             }
         }
         let mut first = Box::new([0; PAIRS]);
         let mut second = Box::new([0; PAIRS]);
-        for anchor in full.iter().chain(&partial) {
+        for anchor in full.iter().chain(&heads).chain(&tails) {
             let bit = 1 << anchor.group();
             set(&mut first, anchor.window & 0xffff, anchor.mask & 0xffff, bit);
             set(&mut second, anchor.window >> 16, anchor.mask >> 16, bit);
@@ -131,8 +147,9 @@ impl Literals {
         Self {
             first,
             second,
-            full: Buckets::new(BUCKETS, &full, |anchor| bucket(anchor.window)),
-            partial: Buckets::new(PARTIAL, &partial, |anchor| anchor.group() as usize),
+            full: Buckets::new(&full),
+            heads: Buckets::new(&heads),
+            tails: Buckets::new(&tails),
             literals,
         }
     }
@@ -192,12 +209,13 @@ impl Literals {
             }
         };
         if groups >> PARTIAL != 0 {
-            self.full.of(bucket(window)).iter().for_each(&mut compare);
+            self.full.of(window).iter().for_each(&mut compare);
         }
-        let mut partial = groups & ((1 << PARTIAL) - 1);
-        while partial != 0 {
-            self.partial.of(partial.trailing_zeros() as usize).iter().for_each(&mut compare);
-            partial &= partial - 1;
+        if groups & HEADS != 0 {
+            self.heads.of(window & 0x00ff_ffff).iter().for_each(&mut compare);
+        }
+        if groups & TAILS != 0 {
+            self.tails.of(window & 0xffff_ff00).iter().for_each(&mut compare);
         }
     }
 }
