@@ -56,6 +56,39 @@ fn explain(error: &meta::BuildError) -> String {
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
+/// A glob, the commonest kinds of which need no matching letter by letter.
+pub(super) enum Glob {
+    /// `**/` and what a path's last part is.
+    Name(String),
+    /// `**/*` and what a path's last part ends with.
+    End(String),
+    Other(String),
+}
+
+impl Glob {
+    pub(super) fn new(source: &str) -> Self {
+        let plain = |text: &str| !text.contains(['*', '?', '[', ']', '{', '}', '\\', '/', '!']);
+        match source.strip_prefix("**/") {
+            Some(name) if plain(name) => Self::Name(name.to_owned()),
+            Some(rest) => match rest.strip_prefix('*') {
+                Some(end) if plain(end) => Self::End(end.to_owned()),
+                _ => Self::Other(source.to_owned()),
+            },
+            None => Self::Other(source.to_owned()),
+        }
+    }
+
+    /// Whether a path fits.
+    pub(super) fn fits(&self, path: &[u8]) -> bool {
+        let name = || path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        match self {
+            Self::Name(wanted) => name() == wanted.as_bytes(),
+            Self::End(end) => path.ends_with(end.as_bytes()) && name().len() >= end.len(),
+            Self::Other(glob) => fast_glob::glob_match(glob, path),
+        }
+    }
+}
+
 /// Tries all patterns of a rule; what is wrong comes back as text.
 pub(super) fn try_patterns(rule: &Rule) -> Result<(), String> {
     let selections = rule.sel.values().map(|selection| (&selection.regex, &selection.glob, selection.group));
@@ -78,4 +111,20 @@ pub(super) fn try_patterns(rule: &Rule) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Glob;
+
+    proptest::proptest! {
+        #[test]
+        fn globs_match_as_the_library_says(
+            glob in "(\\*\\*/)?(\\*)?[ab.]{0,3}(\\*|/b)?",
+            path in "([ab.]{1,3}/){0,2}[ab.]{1,4}",
+        ) {
+            let expected = fast_glob::glob_match(&glob, &path);
+            proptest::prop_assert_eq!(Glob::new(&glob).fits(path.as_bytes()), expected, "{} {}", glob, path);
+        }
+    }
 }

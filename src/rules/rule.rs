@@ -456,6 +456,15 @@ impl Rule {
     /// `unknown` is judged for every tag but FDA like `ehr`, and for FDA only by rules that name it;
     /// `other` only by rules that name it, and never for FDA.
     pub(super) fn tags_in(&self, class: Class) -> Option<BTreeMap<&str, &[String]>> {
+        self.each_tag_in(class).map(Iterator::collect)
+    }
+
+    /// Whether it is asked in a class.
+    pub(super) fn is_asked_in(&self, class: Class) -> bool {
+        self.each_tag_in(class).is_some()
+    }
+
+    fn each_tag_in(&self, class: Class) -> Option<impl Iterator<Item = (&str, &[String])>> {
         let named = self.scope.contains(&class);
         let asked = match class {
             Class::Other => named,
@@ -470,13 +479,13 @@ impl Rule {
             Class::Unknown => named,
             _ => true,
         };
-        let tags: BTreeMap<&str, &[String]> = self
+        let mut tags = self
             .tags
             .iter()
-            .filter(|(tag, _)| fda || tag.as_str() != "FDA")
+            .filter(move |(tag, _)| fda || tag.as_str() != "FDA")
             .map(|(tag, citations)| (tag.as_str(), citations.as_slice()))
-            .collect();
+            .peekable();
         // A rule that has tags, but none here, has nothing to say here.
-        (!tags.is_empty() || self.tags.is_empty()).then_some(tags)
+        (self.tags.is_empty() || tags.peek().is_some()).then_some(tags)
     }
 }

@@ -15,7 +15,7 @@ use super::components;
 use super::lines::{Moves, index_at, is_comment, is_near, line_of, lines_near};
 use super::matcher::FileView;
 use super::pack::Known;
-use super::pattern::Pattern;
+use super::pattern::{Glob, Pattern};
 use super::rule::{self, Allow, Class, Rule, Selection, Subject, Without};
 use super::{Allowed, Side, validators};
 use crate::facts::{ChangedFile, CommitFacts, FileKind, Person, RepoPath, SideText, Status};
@@ -98,6 +98,7 @@ pub(super) struct Compiled {
     keywords: BTreeMap<String, Vec<u16>>,
     context: BTreeMap<String, Vec<u16>>,
     kinds: BTreeMap<String, Vec<FileKind>>,
+    globs: BTreeMap<String, Vec<Glob>>,
     /// By their sources, since selections of one rule often share them.
     patterns: BTreeMap<Vec<String>, Pattern>,
     allow: Vec<Pattern>,
@@ -118,6 +119,13 @@ impl Compiled {
             context: named(|_, selection| {
                 selection.context.as_ref().map(|context| context.words.clone()).unwrap_or_default()
             }),
+            globs: rule
+                .sel
+                .iter()
+                .map(|(name, selection)| {
+                    (name.clone(), selection.glob.iter().map(|glob| Glob::new(glob)).collect())
+                })
+                .collect(),
             kinds: rule.sel.iter().map(|(name, selection)| (name.clone(), kinds(selection))).collect(),
             patterns: rule
                 .sel
@@ -138,7 +146,7 @@ impl Compiled {
     /// Asks the rule of a file, or of the commit where there is none.
     pub(super) fn find(&self, commit: &Commit<'_>, view: Option<&FileView<'_>>) -> Option<Found> {
         let class = if commit.carried.items.is_empty() { commit.class } else { commit.class_of(view) };
-        if self.rule.status == rule::Status::Deprecated || self.rule.tags_in(class).is_none() {
+        if self.rule.status == rule::Status::Deprecated || !self.rule.is_asked_in(class) {
             return None;
         }
         let when = &self.rule.when;
@@ -218,9 +226,9 @@ impl Compiled {
                 message_holds(selection, pattern.get()?, &facts.message)
             }
             Subject::Path => {
-                let file = view?.file;
+                let (file, globs) = (view?.file, self.globs.get(name)?);
                 let fits = std::iter::once(&file.path).chain(&file.old_path).any(|path| {
-                    any_glob(&selection.glob, path)
+                    globs.iter().any(|glob| glob.fits(path.as_bytes()))
                         || (!selection.regex.is_empty()
                             && pattern.get().is_some_and(|regex| regex.is_match(path.as_bytes())))
                 });
