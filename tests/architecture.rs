@@ -45,6 +45,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("imara_diff", &["capture"]),
     ("tokio", &["cli", "delivery", "store"]),
     ("clap", &["cli"]),
+    ("mimalloc", &["cli/allocator"]),
+    ("libmimalloc_sys", &["cli/allocator"]),
     ("indicatif", &["cli"]),
     ("libc", &["delivery/lock", "detach", "disk", "outbox"]),
 ];

@@ -4,6 +4,7 @@
 //! `hook` and `worker` are looked for before the parser is built: a hook that Git calls must not pay for
 //! the help texts of twenty commands.
 
+mod allocator;
 mod backfill;
 mod calibrate;
 mod config;
