@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
-use crate::capture::{CaptureError, CommitId, Repo};
+use crate::capture::{CaptureError, CommitId, Reading, Repo};
 
 /// Results that one thread hands over at a time.
 const RUN: usize = 32;
@@ -27,7 +27,7 @@ pub fn each<T: Send>(
     commits: &[CommitId],
     jobs: usize,
     open: impl Fn() -> Result<Repo, CaptureError> + Sync,
-    work: impl Fn(&Repo, &CommitId) -> T + Sync,
+    work: impl Fn(&Reading<'_>, &CommitId) -> T + Sync,
     mut sink: impl FnMut(T) -> bool,
 ) -> Result<(), CaptureError> {
     let next = AtomicUsize::new(0);
@@ -47,21 +47,26 @@ pub fn each<T: Send>(
                         return;
                     }
                 };
-                while !stop.load(Ordering::Relaxed) {
-                    let stretch = |from: usize| {
-                        let left = commits.len() - from;
-                        from + (left / (threads * SHARES)).max(RUN).min(left)
-                    };
-                    let taken = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |from| {
-                        (from < commits.len()).then(|| stretch(from))
-                    });
-                    let Ok(from) = taken else { return };
-                    for run in commits[from..stretch(from)].chunks(RUN) {
-                        let results = run.iter().map(|id| work(&repo, id)).collect();
-                        if stop.load(Ordering::Relaxed) || sender.send(Ok(results)).is_err() {
-                            return;
+                let through = repo.reading(|reading| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let stretch = |from: usize| {
+                            let left = commits.len() - from;
+                            from + (left / (threads * SHARES)).max(RUN).min(left)
+                        };
+                        let taken = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |from| {
+                            (from < commits.len()).then(|| stretch(from))
+                        });
+                        let Ok(from) = taken else { return };
+                        for run in commits[from..stretch(from)].chunks(RUN) {
+                            let results = run.iter().map(|id| work(reading, id)).collect();
+                            if stop.load(Ordering::Relaxed) || sender.send(Ok(results)).is_err() {
+                                return;
+                            }
                         }
                     }
+                });
+                if let Err(error) = through {
+                    let _ = sender.send(Err(error));
                 }
             });
         }

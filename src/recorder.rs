@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::capture::{CaptureError, CommitId, Repo};
+use crate::capture::{CaptureError, CommitId, Reading, Repo};
 use crate::config::Settings;
 use crate::facts::CommitFacts;
 use crate::inferred::Inferred;
@@ -86,13 +86,13 @@ impl<'a> Recorder<'a> {
     /// If the repository does not give the commit.
     pub fn record(
         &self,
-        repo: &Repo,
+        reading: &Reading<'_>,
         id: &CommitId,
         source: &str,
         supersedes: Vec<String>,
         now: Timestamp,
     ) -> Result<Recorded, RecordError> {
-        let (facts, class) = self.facts(repo, id)?;
+        let (facts, class) = self.facts(reading, id)?;
         let verdict = self.rules.judge(&facts, class.value);
         let risk = risk::assess(&facts, &verdict, &self.settings.thresholds.value);
         let context = Context {
@@ -120,9 +120,9 @@ impl<'a> Recorder<'a> {
     ///
     /// # Errors
     /// If the repository does not give the commit.
-    pub fn facts(&self, repo: &Repo, id: &CommitId) -> Result<(CommitFacts, ClassOf), RecordError> {
-        let facts = repo.facts(id)?;
-        let class = self.class(repo, id, &facts);
+    pub fn facts(&self, reading: &Reading<'_>, id: &CommitId) -> Result<(CommitFacts, ClassOf), RecordError> {
+        let facts = reading.facts(id)?;
+        let class = self.class(reading, id, &facts);
         Ok((facts, class))
     }
 

@@ -6,7 +6,7 @@
 //! Zeppelin's 4 280 commits, 224 s for 6 000 of Eclipse JDT, whose files are long and two thirds of whose commits are fixes.
 
 use crate::calibration::{Change, Features, Past, Pasts, Sample};
-use crate::capture::{CaptureError, CommitId, Lineage, Repo, Versions};
+use crate::capture::{CaptureError, CommitId, Lineage, Reading, Repo, Versions};
 use crate::history;
 
 /// A history as calibration sees it.
@@ -35,7 +35,7 @@ pub fn trace(
     commits: &[CommitId],
     jobs: usize,
     open: impl Fn() -> Result<Repo, CaptureError> + Sync,
-    change: impl Fn(&Repo, &CommitId) -> Option<Change> + Sync,
+    change: impl Fn(&Reading<'_>, &CommitId) -> Option<Change> + Sync,
     mut tick: impl FnMut(),
 ) -> Result<Traced, CaptureError> {
     let place: std::collections::HashMap<CommitId, usize> =
@@ -45,7 +45,7 @@ pub fn trace(
         commits,
         jobs,
         &open,
-        |repo, id| (*id, change(repo, id).zip(repo.versions(id).ok())),
+        |reading, id| (*id, change(reading, id).zip(reading.versions(id).ok())),
         |(id, found)| {
             tick();
             read[place[&id]] = found;
@@ -64,7 +64,7 @@ pub fn trace(
         &fixes,
         jobs,
         &open,
-        |repo, id| (place[id], repo.origins(&lineage, place[id]).unwrap_or_default()),
+        |reading, id| (place[id], reading.origins(&lineage, place[id]).unwrap_or_default()),
         |(fix, origins)| {
             tick();
             for origin in origins {

@@ -4,7 +4,7 @@
 mod world;
 
 use gitops_agent::calibration::Change;
-use gitops_agent::capture::{CommitId, Repo};
+use gitops_agent::capture::{CommitId, Reading, Repo};
 use gitops_agent::szz::{self, Traced};
 use world::World;
 
@@ -13,7 +13,7 @@ fn traced(world: &World) -> (Vec<String>, Traced) {
     let folder = world.repo();
     let repo = Repo::open(&folder).unwrap();
     let commits = repo.resolve(&[], None, None).unwrap();
-    let change = |repo: &Repo, id: &CommitId| {
+    let change = |repo: &Reading<'_>, id: &CommitId| {
         let facts = repo.facts(id).unwrap();
         Some(Change {
             id: facts.id,

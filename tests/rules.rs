@@ -508,11 +508,10 @@ fn every_subject_and_combination_of_the_format_is_asked() {
 fn a_component_is_asked_for_by_name_and_change() {
     let dir = tempfile::tempdir().unwrap();
     let mut changed = file("web/package.json", &[], &["x"]);
-    let side = |text: &str| Some(std::sync::Arc::from(text.as_bytes()));
     changed.manifest = gitops_agent::facts::Manifest::new(
         b"web/package.json",
-        side("{\"dependencies\":{\"@Scope/JWT-lib\":\"1.2.0\",\"same\":\"1\"}}"),
-        side("{\"dependencies\":{\"@Scope/JWT-lib\":\"2.0.0\",\"same\":\"1\"}}"),
+        Some(br#"{"dependencies":{"@Scope/JWT-lib":"1.2.0","same":"1"}}"#),
+        Some(br#"{"dependencies":{"@Scope/JWT-lib":"2.0.0","same":"1"}}"#),
     );
     let facts = commit("x", vec![changed]);
     let holds = |keys: &str| {

@@ -1,14 +1,14 @@
 //! Contents from the object database, the recent ones kept.
 //!
-//! Over a history each version of a file is asked for twice, as the new and as the old one, and once more
-//! where a rename is looked for. libgit2's own cache evicts at random, which costs what it saves; this one
-//! forgets the older half: at most about 16 MiB for each open repository, contents above 256 KiB never.
+//! Over a history each version of a file is asked for twice, as the new and later as the old one. libgit2's own
+//! cache evicts at random, which costs what it saves. Here a content that was replaced makes room first, which
+//! spares one read in six: at most about 16 MiB are kept for each [`super::Reading`], contents above 256 KiB never.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::rc::Rc;
 
-use git2::{ObjectType, Odb, Oid};
+use git2::{ObjectType, Odb, OdbObject, Oid};
 // Defines zlib's functions in Rust: libgit2 is linked with them and not with the C code, half as slow again. Named
 // after `git2`, because the linker takes the first definition that it meets; a test below watches it.
 use libz_rs_sys as _;
@@ -16,30 +16,60 @@ use libz_rs_sys as _;
 /// Contents above this size are not kept.
 const MAX_KEPT: usize = 256 << 10;
 
-/// When the younger half holds this much it becomes the older one.
-const HALF: usize = 8 << 20;
+/// What is kept of the versions that came, and of those that went.
+const MAX_NEW: usize = 14 << 20;
+const MAX_OLD: usize = 2 << 20;
 
-/// Recent contents, in two generations.
-#[derive(Default)]
-pub(super) struct Recent {
-    young: HashMap<Oid, Arc<[u8]>>,
-    old: HashMap<Oid, Arc<[u8]>>,
-    /// Bytes in `young`.
-    bytes: usize,
+/// A content as libgit2 holds it, which spares a copy.
+#[derive(Clone)]
+pub(super) struct Blob<'r>(Rc<OdbObject<'r>>);
+
+impl std::ops::Deref for Blob<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.data()
+    }
 }
 
-impl Recent {
-    fn get(&mut self, id: Oid) -> Option<Arc<[u8]>> {
-        if let Some(content) = self.young.get(&id) {
-            return Some(Arc::clone(content));
-        }
-        let content = self.old.remove(&id)?;
-        self.put(id, Arc::clone(&content));
-        Some(content)
+/// As what a content is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// What a commit wrote: the next commit to the file reads it as the old one.
+    New,
+    /// What a commit replaced: only a branch that changes the same file reads it again.
+    Old,
+}
+
+/// Contents in two generations: when the younger is full it becomes the older one, which is forgotten.
+struct Generations<'r> {
+    young: HashMap<Oid, Blob<'r>>,
+    old: HashMap<Oid, Blob<'r>>,
+    /// Bytes in `young`.
+    bytes: usize,
+    /// Bytes that `young` may hold.
+    limit: usize,
+}
+
+impl<'r> Generations<'r> {
+    fn new(bytes: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), bytes: 0, limit: bytes / 2 }
     }
 
-    fn put(&mut self, id: Oid, content: Arc<[u8]>) {
-        if self.bytes + content.len() > HALF {
+    fn look(&self, id: Oid) -> Option<&Blob<'r>> {
+        self.young.get(&id).or_else(|| self.old.get(&id))
+    }
+
+    fn take(&mut self, id: Oid) -> Option<Blob<'r>> {
+        if let Some(content) = self.young.remove(&id) {
+            self.bytes -= content.len();
+            return Some(content);
+        }
+        self.old.remove(&id)
+    }
+
+    fn put(&mut self, id: Oid, content: Blob<'r>) {
+        if self.bytes + content.len() > self.limit {
             self.old = std::mem::take(&mut self.young);
             self.bytes = 0;
         }
@@ -48,17 +78,44 @@ impl Recent {
     }
 }
 
-/// Reads contents.
-#[derive(Clone, Copy)]
-pub(super) struct Blobs<'r> {
-    pub(super) odb: &'r Odb<'r>,
-    pub(super) recent: &'r RefCell<Recent>,
+/// Recent contents.
+struct Recent<'r> {
+    new: Generations<'r>,
+    old: Generations<'r>,
 }
 
-impl Blobs<'_> {
+impl<'r> Recent<'r> {
+    fn look(&self, id: Oid) -> Option<&Blob<'r>> {
+        self.new.look(id).or_else(|| self.old.look(id))
+    }
+
+    fn get(&mut self, id: Oid, role: Role) -> Option<Blob<'r>> {
+        let content = self.new.take(id).or_else(|| self.old.take(id))?;
+        self.put(id, content.clone(), role);
+        Some(content)
+    }
+
+    fn put(&mut self, id: Oid, content: Blob<'r>, role: Role) {
+        let kept = if role == Role::New { &mut self.new } else { &mut self.old };
+        kept.put(id, content);
+    }
+}
+
+/// Reads contents.
+pub(super) struct Blobs<'r> {
+    pub(super) odb: &'r Odb<'r>,
+    recent: RefCell<Recent<'r>>,
+}
+
+impl<'r> Blobs<'r> {
+    pub(super) fn new(odb: &'r Odb<'r>) -> Self {
+        let recent = Recent { new: Generations::new(MAX_NEW), old: Generations::new(MAX_OLD) };
+        Self { odb, recent: RefCell::new(recent) }
+    }
+
     /// A content's size in bytes, without inflating it; none where it is absent or no blob.
-    pub(super) fn size(self, id: Oid) -> Option<u64> {
-        if let Some(content) = self.recent.borrow_mut().get(id) {
+    pub(super) fn size(&self, id: Oid) -> Option<u64> {
+        if let Some(content) = self.recent.borrow().look(id) {
             return Some(content.len() as u64);
         }
         match self.odb.read_header(id) {
@@ -68,15 +125,15 @@ impl Blobs<'_> {
     }
 
     /// A whole content; none where it is absent, damaged or no blob. Ask for the size first.
-    pub(super) fn read(self, id: Oid) -> Option<Arc<[u8]>> {
+    pub(super) fn read(&self, id: Oid, role: Role) -> Option<Blob<'r>> {
         let mut recent = self.recent.borrow_mut();
-        if let Some(content) = recent.get(id) {
+        if let Some(content) = recent.get(id, role) {
             return Some(content);
         }
         let object = self.odb.read(id).ok().filter(|object| object.kind() == ObjectType::Blob)?;
-        let content: Arc<[u8]> = object.data().into();
+        let content = Blob(Rc::new(object));
         if content.len() <= MAX_KEPT {
-            recent.put(id, Arc::clone(&content));
+            recent.put(id, content.clone(), role);
         }
         Some(content)
     }

@@ -7,10 +7,9 @@
 //! the content alone.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::MAX_FILE_BYTES;
-use super::blobs::Blobs;
+use super::blobs::{Blob, Blobs, Role};
 use super::differ::Work;
 use super::lines::{self, LineDiff};
 use super::tree_walk::{Change, Side};
@@ -24,24 +23,19 @@ const MAX_COMMIT_BYTES: u64 = 64 << 20;
 const MAX_READ_FILES: u32 = 10_000;
 
 /// One version of a file's content.
-pub(super) enum Content {
-    Read(Arc<[u8]>),
+pub(super) enum Content<'r> {
+    Read(Blob<'r>),
+    /// Not in the object database: made here.
+    Made(Vec<u8>),
     /// Not read, for a reason that has been noted; the size where it is known.
     Unread(Option<u64>),
 }
 
-impl Content {
+impl Content<'_> {
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Read(bytes) => Some(bytes),
-            Self::Unread(_) => None,
-        }
-    }
-
-    /// The bytes, without a copy.
-    fn shared(self) -> Option<Arc<[u8]>> {
-        match self {
-            Self::Read(bytes) => Some(bytes),
+            Self::Made(bytes) => Some(bytes),
             Self::Unread(_) => None,
         }
     }
@@ -49,23 +43,24 @@ impl Content {
     pub(super) fn size(&self) -> Option<u64> {
         match self {
             Self::Read(bytes) => Some(bytes.len() as u64),
+            Self::Made(bytes) => Some(bytes.len() as u64),
             Self::Unread(size) => *size,
         }
     }
 }
 
 /// Reads contents and keeps the account of the limits.
-pub(super) struct Reader<'r> {
-    blobs: Blobs<'r>,
-    incomplete: &'r mut BTreeSet<Incomplete>,
+pub(super) struct Reader<'b, 'r> {
+    blobs: &'b Blobs<'r>,
+    incomplete: &'b mut BTreeSet<Incomplete>,
     bytes_left: u64,
     files_left: u32,
     /// For comparing lines.
     pub(super) work: Work,
 }
 
-impl<'r> Reader<'r> {
-    pub(super) fn new(blobs: Blobs<'r>, incomplete: &'r mut BTreeSet<Incomplete>) -> Self {
+impl<'b, 'r> Reader<'b, 'r> {
+    pub(super) fn new(blobs: &'b Blobs<'r>, incomplete: &'b mut BTreeSet<Incomplete>) -> Self {
         Self {
             blobs,
             incomplete,
@@ -86,10 +81,10 @@ impl<'r> Reader<'r> {
         room
     }
 
-    pub(super) fn read(&mut self, side: Side) -> Content {
+    pub(super) fn read(&mut self, side: Side, role: Role) -> Content<'r> {
         if side.is_submodule() {
             // As Git shows a pointer to a submodule's commit.
-            return Content::Read(format!("Subproject commit {}\n", side.id).into_bytes().into());
+            return Content::Made(format!("Subproject commit {}\n", side.id).into_bytes());
         }
         // The size first: a huge blob must not even be inflated.
         let Some(size) = self.blobs.size(side.id) else {
@@ -104,13 +99,13 @@ impl<'r> Reader<'r> {
             return self.unread(Incomplete::CommitTooLarge, Some(size));
         }
         self.bytes_left -= size;
-        match self.blobs.read(side.id) {
+        match self.blobs.read(side.id, role) {
             Some(bytes) => Content::Read(bytes),
             None => self.unread(Incomplete::BlobAbsent, Some(size)),
         }
     }
 
-    fn unread(&mut self, why: Incomplete, size: Option<u64>) -> Content {
+    fn unread(&mut self, why: Incomplete, size: Option<u64>) -> Content<'r> {
         self.incomplete.insert(why);
         Content::Unread(size)
     }
@@ -124,7 +119,7 @@ impl<'r> Reader<'r> {
         }
         if change.old.map(|side| side.id) == change.new.map(|side| side.id) {
             // Only name or mode changed: one content, no lines.
-            let content = change.new.map(|side| self.read(side));
+            let content = change.new.map(|side| self.read(side, Role::New));
             let bytes = content.as_ref().and_then(Content::bytes);
             file.size = content.as_ref().and_then(Content::size);
             file.binary = bytes.is_some_and(lines::is_binary);
@@ -132,8 +127,8 @@ impl<'r> Reader<'r> {
             file.kind = kind(&change, bytes.unwrap_or_default());
             return file;
         }
-        let old = change.old.map(|side| self.read(side));
-        let new = change.new.map(|side| self.read(side));
+        let old = change.old.map(|side| self.read(side, Role::Old));
+        let new = change.new.map(|side| self.read(side, Role::New));
         let shown = new.as_ref().or(old.as_ref());
         file.size = shown.and_then(Content::size);
         file.kind = kind(&change, shown.and_then(Content::bytes).unwrap_or_default());
@@ -148,8 +143,9 @@ impl<'r> Reader<'r> {
         if let (Some(old_bytes), Some(new_bytes)) = (old_bytes, new_bytes) {
             compare(&mut file, old_bytes, new_bytes, want_text, &mut self.work);
             if want_text {
+                let (old, new) = (old.as_ref(), new.as_ref());
                 file.manifest =
-                    Manifest::new(&change.path, old.and_then(Content::shared), new.and_then(Content::shared));
+                    Manifest::new(&change.path, old.and_then(Content::bytes), new.and_then(Content::bytes));
             }
         }
         file

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use git2::Oid;
 use sha2::{Digest, Sha256};
 
-use super::blobs::Blobs;
+use super::blobs::{Blobs, Role};
 use super::tree_walk::{self, Side};
 use super::{CaptureError, CommitId, Repo, unreadable};
 use crate::hex::hex;
@@ -77,10 +77,10 @@ impl Repo {
     /// The object database cannot be opened.
     pub fn face_texts(&self, face: &Face) -> Result<Vec<String>, CaptureError> {
         let odb = self.odb()?;
-        let blobs = Blobs { odb: &odb, recent: &self.recent };
+        let blobs = Blobs::new(&odb);
         let read = |side: &Side| {
             blobs.size(side.id).filter(|size| *size <= MAX_BLOB)?;
-            let content = blobs.read(side.id)?;
+            let content = blobs.read(side.id, Role::New)?;
             Some(String::from_utf8_lossy(&content[..content.len().min(MAX_TEXT)]).into_owned())
         };
         Ok(face.texts.iter().filter_map(read).collect())

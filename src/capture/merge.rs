@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use git2::Oid;
 
-use super::blobs::Blobs;
+use super::blobs::{Blobs, Role};
 use super::content::{self, Content, Reader};
 use super::differ::Work;
 use super::lines::{self, Hunk, LineDiff};
@@ -21,7 +21,7 @@ use crate::facts::{ChangedFile, ChangedText, Incomplete, SideText};
 
 /// The files of a merge that differ from every parent, with the lines that do.
 pub(super) fn files(
-    blobs: Blobs<'_>,
+    blobs: &Blobs<'_>,
     tree: Oid,
     parents: &[Oid],
     incomplete: &mut BTreeSet<Incomplete>,
@@ -40,7 +40,7 @@ pub(super) fn files(
 /// Renaming makes a file equal to none of the parents by its path: find where it was in those that lack it.
 /// Gives the old path in the first parent, where there is one.
 fn follow_renames(
-    blobs: Blobs<'_>,
+    blobs: &Blobs<'_>,
     tree: Oid,
     parents: &[Oid],
     merged: &mut [Merged],
@@ -73,7 +73,7 @@ fn differs_from_all(merged: &Merged) -> bool {
     merged.parents.iter().all(|parent| *parent != merged.new)
 }
 
-fn file(reader: &mut Reader<'_>, merged: &Merged, old_path: Option<Vec<u8>>) -> Option<ChangedFile> {
+fn file(reader: &mut Reader<'_, '_>, merged: &Merged, old_path: Option<Vec<u8>>) -> Option<ChangedFile> {
     let change = Change {
         path: merged.path.clone(),
         old_path,
@@ -85,9 +85,9 @@ fn file(reader: &mut Reader<'_>, merged: &Merged, old_path: Option<Vec<u8>>) -> 
         file.kind = content::kind(&change, &[]);
         return Some(file);
     }
-    let new = merged.new.map(|side| reader.read(side));
+    let new = merged.new.map(|side| reader.read(side, Role::New));
     let parents: Vec<Option<Content>> =
-        merged.parents.iter().map(|side| side.map(|side| reader.read(side))).collect();
+        merged.parents.iter().map(|side| side.map(|side| reader.read(side, Role::Old))).collect();
 
     let shown = new.as_ref().or(parents.first().and_then(Option::as_ref));
     file.size = shown.and_then(Content::size);
@@ -115,7 +115,7 @@ fn file(reader: &mut Reader<'_>, merged: &Merged, old_path: Option<Vec<u8>>) -> 
 }
 
 /// The content, the empty one where there is no file, nothing where it could not be read.
-fn bytes(content: Option<&Content>) -> Option<&[u8]> {
+fn bytes<'c>(content: Option<&'c Content<'_>>) -> Option<&'c [u8]> {
     content.map_or(Some(&[]), Content::bytes)
 }
 

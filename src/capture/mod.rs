@@ -29,7 +29,6 @@ mod revisions;
 mod settings;
 mod tree_walk;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Once;
@@ -42,7 +41,7 @@ pub use revisions::{Roots, Unpublished};
 pub use settings::GitSetting;
 
 use crate::facts::{CommitFacts, Incomplete};
-use blobs::{Blobs, Recent};
+use blobs::{Blobs, Role};
 use content::Reader;
 use git2::{ObjectFormat, ObjectType, Odb, Oid, RepositoryOpenFlags};
 
@@ -93,7 +92,20 @@ impl std::fmt::Debug for CommitId {
 /// An open repository. Cheap to open (about 0.1 ms); one per thread.
 pub struct Repo {
     inner: git2::Repository,
-    recent: RefCell<Recent>,
+}
+
+/// A repository being read: keeps recent contents, so read neighbouring commits through the same one.
+pub struct Reading<'r> {
+    repo: &'r Repo,
+    blobs: Blobs<'r>,
+}
+
+impl std::ops::Deref for Reading<'_> {
+    type Target = Repo;
+
+    fn deref(&self) -> &Repo {
+        self.repo
+    }
 }
 
 impl Repo {
@@ -111,7 +123,7 @@ impl Repo {
         let no_ceiling: [&Path; 0] = [];
         let inner = git2::Repository::open_ext(dir, RepositoryOpenFlags::FROM_ENV, no_ceiling)
             .map_err(|error| CaptureError::from_open(dir, &error))?;
-        Ok(Self { inner, recent: RefCell::default() })
+        Ok(Self { inner })
     }
 
     /// Opens the repository whose worktree or own folder is `dir`, never one around it.
@@ -138,7 +150,7 @@ impl Repo {
         register_extensions()?;
         let inner = git2::Repository::open_from_env()
             .map_err(|error| CaptureError::from_open(Path::new("."), &error))?;
-        Ok(Self { inner, recent: RefCell::default() })
+        Ok(Self { inner })
     }
 
     /// Sets libgit2's caches for reading much of a history. Of the whole process; before any thread starts.
@@ -181,57 +193,21 @@ impl Repo {
         self.inner.workdir()
     }
 
-    /// Reads one commit. See [`CommitFacts`].
+    /// Lets `read` read commits.
     ///
     /// # Errors
-    /// Only where the commit object itself cannot be read; anything else that is absent is noted in
-    /// [`CommitFacts::incomplete`].
-    pub fn facts(&self, id: &CommitId) -> Result<CommitFacts, CaptureError> {
+    /// Where the object database cannot be opened.
+    pub fn reading<T>(&self, read: impl FnOnce(&Reading<'_>) -> T) -> Result<T, CaptureError> {
         let odb = self.odb()?;
-        let header = {
-            let object = odb.read(id.0).map_err(|error| unreadable(id, error.message()))?;
-            if object.kind() != ObjectType::Commit {
-                return Err(unreadable(id, "it is not a commit"));
-            }
-            commit::parse(object.data())
-        };
-        let tree = self.parse_id(&header.tree).ok_or_else(|| unreadable(id, "its header names no tree"))?;
+        Ok(read(&Reading { repo: self, blobs: Blobs::new(&odb) }))
+    }
 
-        let blobs = Blobs { odb: &odb, recent: &self.recent };
-        let mut incomplete = BTreeSet::new();
-        let parents: Vec<Option<Oid>> =
-            header.parents.iter().map(|parent| self.tree_of(&odb, parent)).collect();
-        if parents.iter().any(Option::is_none) {
-            incomplete.insert(Incomplete::ParentAbsent);
-        }
-        let is_merge = parents.len() > 1;
-        let merged = is_merge.then(|| match parents.iter().copied().collect::<Option<Vec<Oid>>>() {
-            Some(parents) => merge::files(blobs, tree, &parents, &mut incomplete),
-            None => Vec::new(),
-        });
-        let mut changes = match parents.first() {
-            None => tree_walk::changes(&odb, None, Some(tree), &mut incomplete),
-            Some(Some(parent)) => tree_walk::changes(&odb, Some(*parent), Some(tree), &mut incomplete),
-            Some(None) => Vec::new(),
-        };
-        renames::detect(blobs, &mut changes);
-        let mut reader = Reader::new(blobs, &mut incomplete);
-        let files = changes.into_iter().map(|change| reader.changed_file(change, !is_merge)).collect();
-
-        Ok(CommitFacts {
-            id: id.hex(),
-            parents: header.parents,
-            message: header.message,
-            author: header.author,
-            committer: header.committer,
-            author_time: header.author_time,
-            commit_time: header.commit_time,
-            signature: header.signature,
-            files,
-            merged,
-            incomplete: incomplete.into_iter().collect(),
-            carried: carried(blobs, tree),
-        })
+    /// Reads one commit. See [`Reading::facts`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn facts(&self, id: &CommitId) -> Result<CommitFacts, CaptureError> {
+        self.reading(|reading| reading.facts(id))?
     }
 
     /// When a commit was made, by its committer's clock; `None` where it cannot be read.
@@ -249,7 +225,7 @@ impl Repo {
     pub fn carried(&self, id: &CommitId) -> Result<Option<Vec<u8>>, CaptureError> {
         let odb = self.odb()?;
         let tree = self.tree_of(&odb, &id.hex()).ok_or_else(|| unreadable(id, "its tree is not here"))?;
-        Ok(carried(Blobs { odb: &odb, recent: &self.recent }, tree))
+        Ok(carried(&Blobs::new(&odb), tree))
     }
 
     fn odb(&self) -> Result<Odb<'_>, CaptureError> {
@@ -269,14 +245,68 @@ impl Repo {
     }
 }
 
+impl Reading<'_> {
+    /// Reads one commit. See [`CommitFacts`].
+    ///
+    /// # Errors
+    /// Only where the commit object itself cannot be read; anything else that is absent is noted in
+    /// [`CommitFacts::incomplete`].
+    pub fn facts(&self, id: &CommitId) -> Result<CommitFacts, CaptureError> {
+        let header = {
+            let object = self.blobs.odb.read(id.0).map_err(|error| unreadable(id, error.message()))?;
+            if object.kind() != ObjectType::Commit {
+                return Err(unreadable(id, "it is not a commit"));
+            }
+            commit::parse(object.data())
+        };
+        let tree = self.parse_id(&header.tree).ok_or_else(|| unreadable(id, "its header names no tree"))?;
+
+        let odb = self.blobs.odb;
+        let mut incomplete = BTreeSet::new();
+        let parents: Vec<Option<Oid>> =
+            header.parents.iter().map(|parent| self.tree_of(odb, parent)).collect();
+        if parents.iter().any(Option::is_none) {
+            incomplete.insert(Incomplete::ParentAbsent);
+        }
+        let is_merge = parents.len() > 1;
+        let merged = is_merge.then(|| match parents.iter().copied().collect::<Option<Vec<Oid>>>() {
+            Some(parents) => merge::files(&self.blobs, tree, &parents, &mut incomplete),
+            None => Vec::new(),
+        });
+        let mut changes = match parents.first() {
+            None => tree_walk::changes(odb, None, Some(tree), &mut incomplete),
+            Some(Some(parent)) => tree_walk::changes(odb, Some(*parent), Some(tree), &mut incomplete),
+            Some(None) => Vec::new(),
+        };
+        renames::detect(&self.blobs, &mut changes);
+        let mut reader = Reader::new(&self.blobs, &mut incomplete);
+        let files = changes.into_iter().map(|change| reader.changed_file(change, !is_merge)).collect();
+
+        Ok(CommitFacts {
+            id: id.hex(),
+            parents: header.parents,
+            message: header.message,
+            author: header.author,
+            committer: header.committer,
+            author_time: header.author_time,
+            commit_time: header.commit_time,
+            signature: header.signature,
+            files,
+            merged,
+            incomplete: incomplete.into_iter().collect(),
+            carried: carried(&self.blobs, tree),
+        })
+    }
+}
+
 fn unreadable(id: &CommitId, reason: &str) -> CaptureError {
     CaptureError::Commit { id: id.hex(), reason: reason.to_owned() }
 }
 
-fn carried(blobs: Blobs<'_>, tree: Oid) -> Option<Vec<u8>> {
+fn carried(blobs: &Blobs<'_>, tree: Oid) -> Option<Vec<u8>> {
     let side = tree_walk::top_entry(blobs.odb, tree, CARRIED).filter(|side| side.is_file())?;
     blobs.size(side.id).filter(|&size| size <= MAX_CARRIED_BYTES)?;
-    Some(blobs.read(side.id)?.to_vec())
+    Some(blobs.read(side.id, Role::New)?.to_vec())
 }
 
 /// Partial clones carry an extension that libgit2 does not know and need not: absent objects are absent.

@@ -16,11 +16,11 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use git2::Oid;
 
-use super::blobs::Blobs;
+use super::blobs::{Blob, Blobs, Role};
 use super::differ::Work;
 use super::lines::{Hunk, LineDiff, is_binary};
 use super::tree_walk::{Change, Side};
-use super::{CaptureError, CommitId, Repo, renames, tree_walk, unreadable};
+use super::{CaptureError, CommitId, Reading, renames, tree_walk, unreadable};
 use crate::facts::FileKind;
 
 const MAX_FIX_FILES: usize = 20;
@@ -77,15 +77,14 @@ impl Lineage {
     }
 }
 
-impl Repo {
+impl Reading<'_> {
     /// The source files that a commit changed, for [`Lineage::new`].
     ///
     /// # Errors
     /// Where the commit cannot be read.
     pub fn versions(&self, id: &CommitId) -> Result<Versions, CaptureError> {
-        let odb = self.odb()?;
-        let blobs = Blobs { odb: &odb, recent: &self.recent };
-        let tree = self.tree_of(&odb, &id.hex()).ok_or_else(|| unreadable(id, "its tree is not here"))?;
+        let (odb, blobs) = (self.blobs.odb, &self.blobs);
+        let tree = self.tree_of(odb, &id.hex()).ok_or_else(|| unreadable(id, "its tree is not here"))?;
         let parents: Vec<String> = {
             let object = odb.read(id.0).map_err(|error| unreadable(id, error.message()))?;
             super::commit::parents(object.data()).map(str::to_owned).collect()
@@ -95,10 +94,10 @@ impl Repo {
             vec![None]
         } else {
             // What is absent gives no files.
-            parents.iter().filter_map(|parent| self.tree_of(&odb, parent)).map(Some).collect()
+            parents.iter().filter_map(|parent| self.tree_of(odb, parent)).map(Some).collect()
         };
         for old in old_trees {
-            let mut changes = tree_walk::changes(&odb, old, Some(tree), &mut BTreeSet::new());
+            let mut changes = tree_walk::changes(odb, old, Some(tree), &mut BTreeSet::new());
             changes.retain(|change| FileKind::classify(&change.path, &[]) == FileKind::Source);
             renames::detect(blobs, &mut changes);
             files.extend(changes.iter().map(version));
@@ -111,8 +110,7 @@ impl Repo {
     /// # Errors
     /// Where the object database cannot be opened; contents that cannot be read have no origin.
     pub fn origins(&self, lineage: &Lineage, at: usize) -> Result<BTreeSet<usize>, CaptureError> {
-        let odb = self.odb()?;
-        let blobs = Blobs { odb: &odb, recent: &self.recent };
+        let blobs = &self.blobs;
         let mut found = BTreeSet::new();
         let files = &lineage.commits[at].files;
         if lineage.commits[at].merge || files.len() > MAX_FIX_FILES {
@@ -137,7 +135,7 @@ impl Repo {
 
 /// Follows lines (zero-based) of a content back to the commits that wrote them.
 fn follow(
-    blobs: Blobs<'_>,
+    blobs: &Blobs<'_>,
     lineage: &Lineage,
     from: (u64, Oid, usize),
     lines: Vec<u32>,
@@ -190,9 +188,9 @@ fn taken_over(hunks: &[Hunk], line: u32) -> Option<u32> {
     u32::try_from(number).ok()
 }
 
-fn content(blobs: Blobs<'_>, id: Oid) -> Option<std::sync::Arc<[u8]>> {
+fn content<'r>(blobs: &Blobs<'r>, id: Oid) -> Option<Blob<'r>> {
     blobs.size(id).filter(|size| *size <= MAX_BYTES)?;
-    blobs.read(id).filter(|content| !is_binary(content))
+    blobs.read(id, Role::New).filter(|content| !is_binary(content))
 }
 
 fn version(change: &Change) -> Version {

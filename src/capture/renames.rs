@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::MAX_FILE_BYTES;
-use super::blobs::Blobs;
+use super::blobs::{Blobs, Role};
 use super::lines::is_binary;
 use super::tree_walk::{Change, Side};
 
@@ -33,7 +33,7 @@ const MAX_SAME: usize = 100;
 const CANDIDATES: usize = 4;
 
 /// Turns matching deletions and additions into renames; the order by path is kept.
-pub(super) fn detect(blobs: Blobs<'_>, changes: &mut Vec<Change>) {
+pub(super) fn detect(blobs: &Blobs<'_>, changes: &mut Vec<Change>) {
     let gone: Vec<usize> = indices(changes, |change| change.new.is_none());
     let fresh: Vec<usize> = indices(changes, |change| change.old.is_none());
     if gone.is_empty() || fresh.is_empty() {
@@ -86,8 +86,8 @@ fn keep_best(best: &mut Vec<Candidate>, candidate: Candidate) {
     }
 }
 
-struct Search<'s> {
-    blobs: Blobs<'s>,
+struct Search<'s, 'r> {
+    blobs: &'s Blobs<'r>,
     changes: &'s [Change],
     /// Added file → deleted file, by index.
     pairs: HashMap<usize, usize>,
@@ -98,7 +98,7 @@ struct Search<'s> {
     bytes: u64,
 }
 
-impl Search<'_> {
+impl Search<'_, '_> {
     fn exact(&mut self, gone: &[usize], fresh: &[usize]) {
         let mut by_id: HashMap<git2::Oid, VecDeque<usize>> = HashMap::new();
         for &from in gone {
@@ -226,7 +226,7 @@ impl Search<'_> {
         let size = self.size(index).filter(|size| self.bytes + size <= MAX_BYTES);
         let print = size.zip(self.side(index)).and_then(|(size, side)| {
             self.bytes += size;
-            Some(Fingerprint::new(&self.blobs.read(side.id)?))
+            Some(Fingerprint::new(&self.blobs.read(side.id, Role::New)?))
         });
         self.prints.insert(index, print);
     }

@@ -95,6 +95,7 @@ pub(super) fn run(args: &BackfillArgs, ui: &mut Ui) -> Result<ExitCode, Failure>
         return Err(Failure::new(USAGE, "gitops-agent is switched off in this repository")
             .hint("`git config --unset gitops-agent.enabled` switches it on"));
     }
+    super::allocator::keep();
     Repo::tune_for_history();
     let mut revisions = args.revisions.clone();
     if args.all {
@@ -157,7 +158,7 @@ fn store(
         &wanted,
         jobs(args.jobs),
         || args.repo.open(),
-        |repo, id| recorder.record(repo, id, "backfill", Vec::new(), now),
+        |reading, id| recorder.record(reading, id, "backfill", Vec::new(), now),
         |result| {
             bar.inc(1);
             let outcome = batch.take(result, &mut totals, ui).and_then(|full| {
@@ -262,7 +263,7 @@ fn dry_run(
         commits,
         jobs(args.jobs),
         || args.repo.open(),
-        |repo, id| recorder.record(repo, id, "backfill", Vec::new(), now),
+        |reading, id| recorder.record(reading, id, "backfill", Vec::new(), now),
         |result| {
             let printed = match result {
                 Ok(made) => {

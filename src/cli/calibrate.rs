@@ -59,6 +59,7 @@ pub(super) fn run(args: &CalibrateArgs, ui: &mut Ui) -> Result<ExitCode, Failure
     let repo = args.repo.open()?;
     let labels = args.labels.as_deref().map(|path| labels(&repo, path, ui)).transpose()?;
     let session = Session::of_repo(&repo, None)?;
+    super::allocator::keep();
     Repo::tune_for_history();
     let mut commits = repo.resolve(&args.revisions, None, None)?;
     let limit = usize::try_from(args.max_commits).unwrap_or(usize::MAX);
@@ -71,8 +72,8 @@ pub(super) fn run(args: &CalibrateArgs, ui: &mut Ui) -> Result<ExitCode, Failure
         &commits,
         super::backfill::jobs(args.jobs),
         || args.repo.open(),
-        |repo, id| {
-            let made = recorder.record(repo, id, "backfill", Vec::new(), now).ok()?;
+        |reading, id| {
+            let made = recorder.record(reading, id, "backfill", Vec::new(), now).ok()?;
             Change::from_record(&made.json).ok()
         },
         || {

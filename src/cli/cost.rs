@@ -191,15 +191,17 @@ fn sample(
     let rules = session.rules()?;
     let recorder = session.recorder(repo, &rules);
     let (mut commits, mut bytes, mut largest, mut units) = (0, 0, 0, 0.0);
-    for id in history.iter().take(SAMPLE) {
-        // A commit that cannot be read is backfill's to report.
-        if let Ok(made) = recorder.record(repo, id, "backfill", Vec::new(), now) {
-            commits += 1;
-            bytes += made.json.len();
-            largest = largest.max(made.json.len());
-            units += published_ru(number(made.json.len()));
+    repo.reading(|reading| {
+        for id in history.iter().take(SAMPLE) {
+            // A commit that cannot be read is backfill's to report.
+            if let Ok(made) = recorder.record(reading, id, "backfill", Vec::new(), now) {
+                commits += 1;
+                bytes += made.json.len();
+                largest = largest.max(made.json.len());
+                units += published_ru(number(made.json.len()));
+            }
         }
-    }
+    })?;
     let mean = |sum: f64| if commits == 0 { 0.0 } else { sum / number(commits) };
     Ok(Sample {
         commits,

@@ -41,7 +41,8 @@ pub(super) fn run(args: &ExplainArgs, ui: &mut Ui) -> Result<ExitCode, Failure> 
     let session = Session::of_repo(&repo, args.rules.clone())?;
     let rules = session.rules()?;
     let recorder = session.recorder(&repo, &rules);
-    let made = recorder.record(&repo, &id, "backfill", Vec::new(), jiff::Timestamp::now())?;
+    let now = jiff::Timestamp::now();
+    let made = repo.reading(|reading| recorder.record(reading, &id, "backfill", Vec::new(), now))??;
     let mut record = made.record;
     let beside = beside(&session, &made.json).unwrap_or_else(|failure| {
         ui.note(format!("without percentile: {}", failure.line()));

@@ -189,11 +189,14 @@ fn judge(note: &deferred::Note, outbox: &mut Outbox) -> Result<(), Failure> {
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let now = Timestamp::now();
     let destination = note.destination.as_ref().unwrap_or(&session.settings.destination.value);
-    for commit in &note.commits {
-        let id = repo.resolve_one(&commit.id)?;
-        let made = recorder.record(&repo, &id, &note.source, commit.supersedes.clone(), now)?;
-        outbox.enqueue(&[hook::entry(&made, &session, destination, place)], now)?;
-    }
+    repo.reading(|reading| {
+        for commit in &note.commits {
+            let id = repo.resolve_one(&commit.id)?;
+            let made = recorder.record(reading, &id, &note.source, commit.supersedes.clone(), now)?;
+            outbox.enqueue(&[hook::entry(&made, &session, destination, place)], now)?;
+        }
+        Ok::<_, Failure>(())
+    })??;
     Ok(outbox.register_repository(place, &recorder.repository().id, now)?)
 }
 

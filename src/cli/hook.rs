@@ -240,10 +240,12 @@ fn record(
     let recorder = session.recorder_of(named, &rules);
     let unknown = unknown(data.as_deref(), &session, &recorder.judgement(), name, commits, now);
     let (now_judged, later) = unknown.split_at(unknown.len().min(at_once));
-    let mut records = Vec::with_capacity(now_judged.len());
-    for commit in now_judged {
-        records.push(recorder.record(repo, &commit.id, name, commit.supersedes.clone(), now)?);
-    }
+    let judged = repo.reading(|reading| {
+        let judge =
+            |commit: &&Announced| recorder.record(reading, &commit.id, name, commit.supersedes.clone(), now);
+        now_judged.iter().map(judge).collect::<Result<Vec<_>, _>>()
+    });
+    let records = judged??;
     let destination = &session.settings.destination.value;
     let entries: Vec<NewEntry<'_>> =
         records.iter().map(|made| entry(made, &session, destination, place)).collect();

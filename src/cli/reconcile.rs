@@ -169,15 +169,17 @@ fn queue(
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let named = recorder::repository(repo, || None);
     let mut records = Vec::with_capacity(batch.len());
-    for found in batch {
-        let mut repository = named.clone();
-        repository.branch.clone_from(&found.branch);
-        let recorder = session.recorder_of(repository, &rules);
-        match recorder.record(repo, &found.id, "reconcile", found.supersedes.clone(), now) {
-            Ok(made) => records.push(made),
-            Err(error) => unreadable.push(error.to_string()),
+    repo.reading(|reading| {
+        for found in batch {
+            let mut repository = named.clone();
+            repository.branch.clone_from(&found.branch);
+            let recorder = session.recorder_of(repository, &rules);
+            match recorder.record(reading, &found.id, "reconcile", found.supersedes.clone(), now) {
+                Ok(made) => records.push(made),
+                Err(error) => unreadable.push(error.to_string()),
+            }
         }
-    }
+    })?;
     let destination = &session.settings.destination.value;
     let entries: Vec<NewEntry<'_>> =
         records.iter().map(|made| hook::entry(made, session, destination, place)).collect();

@@ -71,6 +71,7 @@ fn eval(args: &EvalArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let labels = labels::read(&args.labels)?;
     let repo = args.repo.open()?;
     let session = Session::of_repo(&repo, None)?;
+    super::allocator::keep();
     Repo::tune_for_history();
     let (labelled, unknown) = labels::resolve(&repo, &labels, &args.labels)?;
     if labelled.is_empty() {
@@ -108,7 +109,7 @@ fn measure(
         &ids,
         super::backfill::jobs(args.jobs),
         || args.repo.open(),
-        |repo, id| (*id, repo.facts(id).map(|facts| risk::change(&facts))),
+        |reading, id| (*id, reading.facts(id).map(|facts| risk::change(&facts))),
         |(id, p): (CommitId, Result<f64, CaptureError>)| {
             bar.inc(1);
             match p {

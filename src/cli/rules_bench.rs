@@ -60,6 +60,7 @@ pub(super) fn run(args: &BenchArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let session = Session::of_repo(&repo, args.rules.clone())?;
     let rules = session.rules()?;
     let before = args.rules.is_some().then(RuleSet::builtin);
+    super::allocator::keep();
     Repo::tune_for_history();
     let commits = repo.resolve(&args.revisions, None, None)?;
     let step = commits.len().div_ceil(usize::try_from(args.limit).unwrap_or(usize::MAX)).max(1);
@@ -68,7 +69,7 @@ pub(super) fn run(args: &BenchArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let bar = ui.progress(commits.len().div_ceil(step), "judging");
     for id in commits.iter().step_by(step) {
         bar.inc(1);
-        let Ok((facts, class)) = recorder.facts(&repo, id) else {
+        let Ok((facts, class)) = repo.reading(|reading| recorder.facts(reading, id))? else {
             bench.unreadable += 1;
             continue;
         };

@@ -83,6 +83,7 @@ pub(super) fn run(args: &VerifyArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let mut session = Session::of_repo(&repo, args.rules.clone())?;
     // The comparison knows both forms of a person, and needs the plain one.
     session.settings.privacy.value = Privacy::Plain;
+    super::allocator::keep();
     Repo::tune_for_history();
     let mut outbox = session.outbox()?;
     let common_spool = outbox::spool_in(&repo.common_dir().join("gitops-agent"));
@@ -163,8 +164,8 @@ fn recompute(
         commits,
         jobs,
         || args.repo.open(),
-        |repo, id| {
-            let made = recorder.record(repo, id, "verify", Vec::new(), now).map_err(|_| id.hex())?;
+        |reading, id| {
+            let made = recorder.record(reading, id, "verify", Vec::new(), now).map_err(|_| id.hex())?;
             let expected = Expected::new(&made.record, built_in).map_err(|_| id.hex())?;
             Ok::<_, String>((made.record.id, made.record.commit_date, expected))
         },

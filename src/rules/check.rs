@@ -1,7 +1,6 @@
 //! Runs the examples that every rule carries through the engine that judges commits, prefilter included.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -215,10 +214,10 @@ fn file(test: &Example, path: &str) -> ChangedFile {
         }
     }
     // For a manifest the two sides of the diff are the whole files.
-    let whole = |sign: char| -> Option<Arc<[u8]>> {
+    let whole = |sign: char| -> Option<String> {
         let lines = diff.lines().filter_map(|line| line.strip_prefix([sign, ' ']));
         let side: String = lines.map(|line| format!("{line}\n")).collect();
-        (!side.is_empty()).then(|| Arc::from(side.into_bytes()))
+        (!side.is_empty()).then_some(side)
     };
     let kind = test.kind.as_ref().and_then(|kind| serde_json::from_value(serde_json::json!(kind)).ok());
     let status = if test.file.is_some() { Status::Added } else { Status::Modified };
@@ -236,7 +235,11 @@ fn file(test: &Example, path: &str) -> ChangedFile {
         binary: false,
         kind: kind.unwrap_or(FileKind::Source),
         text,
-        manifest: Manifest::new(path.as_bytes(), whole('-'), whole('+')),
+        manifest: Manifest::new(
+            path.as_bytes(),
+            whole('-').as_deref().map(str::as_bytes),
+            whole('+').as_deref().map(str::as_bytes),
+        ),
     }
 }
 

@@ -104,8 +104,9 @@ impl Manifest {
 
     /// Takes the contents of a file; `None` where its name is no manifest's.
     #[must_use]
-    pub fn new(path: &[u8], old: Option<Arc<[u8]>>, new: Option<Arc<[u8]>>) -> Option<Self> {
-        Some(Self { format: Format::of(path)?, old, new, changes: OnceLock::new() })
+    pub fn new(path: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Option<Self> {
+        let format = Format::of(path)?;
+        Some(Self { format, old: old.map(Arc::from), new: new.map(Arc::from), changes: OnceLock::new() })
     }
 
     /// The components that changed, by name.

@@ -174,8 +174,8 @@ fn every_ecosystem_is_read() {
 #[test]
 fn a_change_has_a_size() {
     let manifest = |path: &str, old: &str, new: &str| {
-        let side = |text: &str| (!text.is_empty()).then(|| Arc::from(text.as_bytes()));
-        Manifest::new(path.as_bytes(), side(old), side(new)).expect("a manifest").changes().to_vec()
+        let sides = [old, new].map(|text| (!text.is_empty()).then_some(text.as_bytes()));
+        Manifest::new(path.as_bytes(), sides[0], sides[1]).expect("a manifest").changes().to_vec()
     };
     let npm = |text: &str| format!("{{\"dependencies\":{{{text}}}}}");
     let old = npm(
@@ -258,8 +258,7 @@ fn bad_input_has_no_components_and_no_panic() {
             assert!(found.len() <= 2, "{path} of {:?}: {found:?}", &text[..text.len().min(9)]);
         }
     }
-    let invalid =
-        Manifest::new(b"go.mod", None, Some(Arc::from(&b"require a v1\n\xff"[..]))).expect("a manifest");
+    let invalid = Manifest::new(b"go.mod", None, Some(b"require a v1\n\xff")).expect("a manifest");
     assert!(invalid.changes().is_empty());
     assert!(!Manifest::is_one(b"src/main.rs"));
 }
