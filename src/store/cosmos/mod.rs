@@ -31,9 +31,10 @@ mod query;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use azure_core::http::Url;
+use azure_core::http::{StatusCode, Url};
 use azure_data_cosmos::clients::{ContainerClient, CosmosClient, CosmosClientBuilder, DatabaseClient};
 use azure_data_cosmos::diagnostics::DiagnosticsContext;
+use azure_data_cosmos::models::ItemResponse;
 use azure_data_cosmos::options::{
     ConnectionPoolOptions, ContentResponseOnWrite, EndToEndOperationLatencyPolicy, ItemWriteOptions,
     OperationOptions, Precondition, ThrottlingRetryOptions, UserAgentSuffix,
@@ -231,6 +232,22 @@ impl CosmosStore {
         container.map_err(|error| self.opened(error.into()).into())
     }
 
+    /// Whether an answer to a write is the service's own. The SDK takes any 2xx for one, the sign-in page of a hotel
+    /// included, and the record would be gone. The service's has the status for the operation, and says what was
+    /// written (its version tag) and what it cost.
+    fn acknowledges(&self, expected: StatusCode, response: &ItemResponse) -> Result<(), Failure> {
+        let (status, headers) = (response.status().status_code(), response.headers());
+        if status != expected {
+            let what = format!("status {status} where {expected} was expected");
+            return Err(errors::not_the_store(&self.place, &what).into());
+        }
+        if headers.etag().is_none() && headers.request_charge().is_none() {
+            let what = "a success without a version tag or a charge";
+            return Err(errors::not_the_store(&self.place, what).into());
+        }
+        Ok(())
+    }
+
     /// Bounds an operation in time, adds up its cost, logs it where it was slow, and puts its error
     /// into the contract's terms.
     async fn run<T>(
@@ -346,6 +363,7 @@ impl Store for CosmosStore {
             let container = self.container().await?;
             let response =
                 container.create_item(partition(key), &key.id, document, Some(write_options())).await?;
+            self.acknowledges(StatusCode::Created, &response)?;
             Ok(((), Some(response.diagnostics())))
         })
         .await
@@ -366,6 +384,10 @@ impl Store for CosmosStore {
             let diagnostics = response.diagnostics();
             let header = response.headers().etag().map(ToString::to_string);
             let mut document: Value = response.into_model()?;
+            if document["id"].as_str() != Some(&key.id) {
+                let what = "a document without the id that was asked for";
+                return Err(errors::not_the_store(&self.place, what).into());
+            }
             let etag = strip(&mut document).or(header).unwrap_or_default();
             Ok((Some(Stored { document, etag }), Some(diagnostics)))
         })
@@ -378,6 +400,7 @@ impl Store for CosmosStore {
             let container = self.container().await?;
             let options = write_options().with_precondition(Precondition::if_match(etag.to_owned()));
             let response = container.replace_item(partition(key), &key.id, document, Some(options)).await?;
+            self.acknowledges(StatusCode::Ok, &response)?;
             Ok(((), Some(response.diagnostics())))
         })
         .await
