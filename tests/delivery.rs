@@ -113,9 +113,18 @@ fn options() -> Options {
 }
 
 fn drained(outbox: &mut Outbox, store: &Arc<Faulty>, options: &Options) -> Report {
+    drained_at(outbox, store, options, &Timestamp::now)
+}
+
+fn drained_at(
+    outbox: &mut Outbox,
+    store: &Arc<Faulty>,
+    options: &Options,
+    now: &dyn Fn() -> Timestamp,
+) -> Report {
     let open =
         |_: &Destination| -> Result<Arc<dyn Store>, StoreError> { Ok(Arc::clone(store) as Arc<dyn Store>) };
-    let surroundings = Surroundings { now: &Timestamp::now, random: &mut || 1.0 };
+    let surroundings = Surroundings { now, random: &mut || 1.0 };
     block_on(drain(outbox, open, options, surroundings)).unwrap()
 }
 
@@ -256,8 +265,10 @@ fn a_store_that_is_down_is_left_alone_and_tried_again_without_end() {
     // Sixteen under way, and one more for each of the four failures before the one that opens the gate.
     assert!(store.requests() <= 20, "{} requests", store.requests());
     assert_eq!(outbox.stats(Timestamp::now()).unwrap().destinations[0].circuit, Circuit::Open);
-    let patient = Options { patience: Duration::from_secs(5), force: true, ..options() };
-    let report = drained(&mut outbox, &store, &patient);
+    let patient = Options { patience: Duration::from_secs(5), ..options() };
+    let report = drained_at(&mut outbox, &store, &patient, &|| {
+        Timestamp::now().checked_add(jiff::SignedDuration::from_secs(60)).unwrap()
+    });
     assert_eq!((report.delivered, report.pending), (500, 0));
     assert!(store.requests() <= 540 + 16, "{} requests", store.requests());
     assert_eq!(count(&*store), 500);
