@@ -118,6 +118,7 @@ fn codes(error: &CosmosError) -> (u16, Option<u16>) {
 
 /// An error of the SDK in the contract's terms.
 pub(super) fn from_sdk(error: &CosmosError, operation: Operation, place: &Place) -> StoreError {
+    let error = answer(error);
     let (status, sub_status) = codes(error);
     let detail = detail(error);
     let (class, kind) = match sub_status {
@@ -143,6 +144,18 @@ pub(super) fn from_sdk(error: &CosmosError, operation: Operation, place: &Place)
             .map(Duration::from_millis),
         cost: Cost::default(),
     }
+}
+
+/// What the store said last, where the SDK has given up repeating with a status of its own.
+fn answer(error: &CosmosError) -> &CosmosError {
+    let mut next = Some(error);
+    while let Some(known) = next {
+        if known.is_from_wire() {
+            return known;
+        }
+        next = known.source().and_then(|source| source.downcast_ref());
+    }
+    error
 }
 
 /// Whether the answer is a page for people.

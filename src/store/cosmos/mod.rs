@@ -23,6 +23,8 @@
 
 mod credential;
 mod errors;
+#[cfg(all(test, feature = "fault_injection"))]
+mod faults;
 mod once;
 mod policy;
 mod probe;
@@ -50,8 +52,9 @@ use self::once::Once;
 use super::{Charged, CheckItem, Cost, Key, Query, Sink, Store, StoreError, Stored, StoredKey};
 use crate::destination::Credential;
 
-/// The longest that one operation takes, connecting and the SDK's own retries included.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that one operation takes, connecting and the SDK's own retries included. The SDK repeats a 449 for
+/// 30 s, which cannot be set; then the store's answer is heard, and not only that the time was over.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(35);
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait for an answer about the account or the container, where the SDK would wait 65 s.
@@ -172,6 +175,10 @@ impl CosmosStore {
     }
 
     async fn connect(&self) -> Result<CosmosClient, Failure> {
+        self.connect_with(CosmosClientBuilder::new()).await
+    }
+
+    async fn connect_with(&self, builder: CosmosClientBuilder) -> Result<CosmosClient, Failure> {
         let account = self.credential.account(self.endpoint.clone())?;
         // Loopback emulators speak HTTP/1.1 without TLS, where HTTP/2 cannot be negotiated, and no proxy
         // reaches them; towards Azure a company's proxy may be the only way.
@@ -196,7 +203,7 @@ impl CosmosStore {
         operation.end_to_end_latency_policy = Some(EndToEndOperationLatencyPolicy::new(OPERATION_TIMEOUT));
         operation.throttling_retry_options = Some(throttling);
         // An empty list keeps the account's own order of regions.
-        let client = CosmosClientBuilder::new()
+        let client = builder
             .with_runtime(runtime)
             .with_default_operation_options(operation)
             .build(account, RoutingStrategy::PreferredRegions(Vec::new()))
