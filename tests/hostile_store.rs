@@ -51,10 +51,12 @@ struct Case {
     kind: &'static str,
     /// The record is in the store already while it waits here.
     committed: bool,
+    /// What `flush` says of the next step.
+    hint: &'static str,
 }
 
 fn case(name: &'static str, on: Operation, fault: Fault, (state, kind): (State, &'static str)) -> Case {
-    Case { name, on, fault, state, kind, committed: false }
+    Case { name, on, fault, state, kind, committed: false, hint: "" }
 }
 
 /// An answer in the service's form to each create.
@@ -122,6 +124,7 @@ fn secrets(proxy: &Proxy) -> Vec<String> {
     {
         secrets.push(signature.split("%3D").next().unwrap().to_owned());
     }
+    assert!(secrets.len() > 1, "no request was signed");
     secrets
 }
 
@@ -182,7 +185,10 @@ fn run(case: &Case, number: usize, emulator: &Emulator) -> Row {
 
     // A commit behind a fault that stands is as quick.
     let third = commit(&world, 2);
-    let code = world.output(&["flush", "--timeout", "60"]).status.code().unwrap();
+    let flush = world.output(&["flush", "--timeout", "60"]);
+    let said = String::from_utf8_lossy(&flush.stdout);
+    assert!(said.contains(case.hint), "{name}: {said}");
+    let code = flush.status.code().unwrap();
     let expected = match case.state {
         State::Held => 4,
         State::Again | State::Refused => 3,
@@ -308,16 +314,33 @@ fn try_all(cases: Vec<Case>) {
 #[test]
 fn every_refusal_of_the_store_ends_in_the_state_of_the_contract() {
     use State::{Again, Held, Refused};
+    let hint = |hint, case| Case { hint, ..case };
+    let clock = "The authorization token is not valid at the current time, in the hostile words";
+    let clock = Fault::Answer(Reply::json(403, None, clock));
     let throttled = Reply::json(429, Some(3200), WORDS).with("x-ms-retry-after-ms", "300");
     try_all(vec![
         answer("400", 400, None, (Refused, "bad-request")),
-        answer("400/1001, another partition key", 400, Some(1001), (Held, "partition-key")),
-        answer("401", 401, None, (Held, "unauthorized")),
+        hint(
+            "a container's key cannot be changed",
+            answer("400/1001, another partition key", 400, Some(1001), (Held, "partition-key")),
+        ),
+        hint("check COSMOS_KEY", answer("401", 401, None, (Held, "unauthorized"))),
         answer("403", 403, None, (Held, "access-denied")),
-        answer("403/1014, partition full", 403, Some(1014), (Held, "partition-full")),
-        answer("403/5301, no role", 403, Some(5301), (Held, "access-denied")),
-        answer("404", 404, None, (Held, "no-container")),
-        answer("404/1003, no container", 404, Some(1003), (Held, "no-container")),
+        answer("403/3, the region takes no writes now", 403, Some(3), (Again, "failover")),
+        hint(
+            "shorten retention_days",
+            answer("403/1014, partition full", 403, Some(1014), (Held, "partition-full")),
+        ),
+        hint(
+            "grant the role \"gitops-agent writer\"",
+            answer("403/5301, no role", 403, Some(5301), (Held, "access-denied")),
+        ),
+        hint(
+            "set this machine's clock",
+            case("403, a wrong clock", Operation::Create, clock, (Held, "access-denied")),
+        ),
+        hint("store init", answer("404", 404, None, (Held, "no-container"))),
+        hint("store init", answer("404/1003, no container", 404, Some(1003), (Held, "no-container"))),
         answer("408", 408, None, (Again, "timeout")),
         answer("409, and there is no document", 409, None, (Again, "contended")),
         answer("410", 410, None, (Again, "busy")),
@@ -392,7 +415,6 @@ fn a_reply_lost_after_the_commit_is_recognised() {
         on("written, then 408", 408, None, (Again, "timeout")),
         on("written, then 410", 410, None, (Again, "busy")),
         on("written, then 429", 429, Some(3200), (Again, "throttled")),
-        on("written, then 449", 449, None, (Again, "busy")),
         on("written, then 500", 500, None, (Again, "server-error")),
         on("written, then 503", 503, None, (Again, "server-error")),
     ]);
@@ -425,7 +447,6 @@ fn a_known_commit_is_read_and_replaced_through_every_fault() {
         case("replace: 412", Replace, json(412, None), (Again, "contended")),
         case("replace: 413", Replace, json(413, None), (Refused, "too-large")),
         case("replace: 429", Replace, json(429, Some(3200)), (Again, "throttled")),
-        case("replace: 449", Replace, json(449, None), (Again, "busy")),
         committed(case("replaced, then cut in the head", Replace, Fault::CutInHead, (Again, "unreachable"))),
         committed(case("replaced, then 408", Replace, lost(408, None), (Again, "timeout"))),
         committed(case("replaced, then 429", Replace, lost(429, Some(3200)), (Again, "throttled"))),
