@@ -274,7 +274,7 @@ fn run_known(case: &Case, world: &World, proxy: &Proxy, store: &CosmosStore, ten
     Row { name, on: case.on, state: case.state, kind, hits }
 }
 
-fn sorted<'a>(mut ids: [&'a String; 3]) -> Vec<&'a String> {
+fn sorted(mut ids: [&String; 3]) -> Vec<&String> {
     ids.sort();
     ids.to_vec()
 }

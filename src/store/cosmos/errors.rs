@@ -12,6 +12,7 @@ use std::time::Duration;
 use azure_core::error::ErrorKind;
 use azure_data_cosmos::CosmosError;
 
+use super::answer;
 use crate::store::{Cost, ErrorClass, StoreError};
 
 /// The longest part of somebody else's message that is repeated, in characters.
@@ -118,14 +119,14 @@ fn codes(error: &CosmosError) -> (u16, Option<u16>) {
 
 /// An error of the SDK in the contract's terms.
 pub(super) fn from_sdk(error: &CosmosError, operation: Operation, place: &Place) -> StoreError {
-    let error = answer(error);
+    let error = answer::last(error);
     let (status, sub_status) = codes(error);
-    let detail = detail(error);
+    let detail = answer::detail(error);
     let (class, kind) = match sub_status {
         Some(20402 | 20401) => sign_in(error, &detail),
         _ => match classify(status, sub_status, operation) {
             // To refuse a record for good is the store's to say, which answers in JSON.
-            (ErrorClass::Refused, _) if is_page(error) => (ErrorClass::Again, NOT_THE_STORE),
+            (ErrorClass::Refused, _) if answer::is_page(error) => (ErrorClass::Again, NOT_THE_STORE),
             known => known,
         },
     };
@@ -144,24 +145,6 @@ pub(super) fn from_sdk(error: &CosmosError, operation: Operation, place: &Place)
             .map(Duration::from_millis),
         cost: Cost::default(),
     }
-}
-
-/// What the store said last, where the SDK has given up repeating with a status of its own.
-fn answer(error: &CosmosError) -> &CosmosError {
-    let mut next = Some(error);
-    while let Some(known) = next {
-        if known.is_from_wire() {
-            return known;
-        }
-        next = known.source().and_then(|source| source.downcast_ref());
-    }
-    error
-}
-
-/// Whether the answer is a page for people.
-fn is_page(error: &CosmosError) -> bool {
-    let body = error.response().and_then(|response| response.body().clone().single().ok());
-    body.is_some_and(|body| body.trim_ascii_start().starts_with(b"<"))
 }
 
 /// The contract's table. Sub-statuses from 20000 up are the SDK's own.
@@ -373,45 +356,6 @@ pub(super) fn infrastructure(place: &Place) -> String {
     format!(
         "Entra ID may not create databases or containers here: deploy infra/ with `infra/deploy.sh --environment dev --location REGION`, which runs `az deployment group create --resource-group GROUP --template-file infra/main.bicep --parameters environment=dev location=REGION`, for account {account}, database {database}, container {container}"
     )
-}
-
-/// The server's own words, or the innermost cause where no server spoke.
-fn detail(error: &CosmosError) -> String {
-    let text = error.to_string();
-    // The SDK writes "400/1001 (Name): Cosmos DB returned HTTP 400/1001: Name. Details: words"; the numbers
-    // are fields of their own here.
-    let details = text.split_once("Details: ").filter(|_| error.is_from_wire());
-    let words = match details {
-        Some((_, words)) => words.to_owned(),
-        None => said(error)
-            .or_else(|| cause(error))
-            .unwrap_or_else(|| text.split_once(": ").map_or(text.clone(), |(_, words)| words.to_owned())),
-    };
-    // The identity library ends with a link for its own developers.
-    one_line(words.split("To troubleshoot, visit").next().unwrap_or_default())
-}
-
-/// The service's message, which the SDK leaves in the answer's body while it opens an account.
-fn said(error: &CosmosError) -> Option<String> {
-    let body = error.response()?.body().clone().single().ok()?;
-    let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    let message = body["message"].as_str()?;
-    // After it come ids and addresses of the service's own.
-    Some(message.split("ActivityId:").next().unwrap_or_default().to_owned())
-}
-
-/// The first error of the identity library, which has the reason; else the innermost one of the transport.
-fn cause(error: &CosmosError) -> Option<String> {
-    let mut text = None;
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = Some(cause.to_string());
-        if cause.is::<azure_core::Error>() {
-            break;
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// One line without control characters and without what may be a secret, of bounded length.

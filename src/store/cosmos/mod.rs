@@ -21,6 +21,7 @@
 //! once in each process, for telemetry, and waits up to 2 s for it, unless `COSMOS_DISABLE_IMDS` is set
 //! in the process's environment.
 
+mod answer;
 mod credential;
 mod errors;
 #[cfg(all(test, feature = "fault_injection"))]
@@ -36,7 +37,6 @@ use std::time::{Duration, Instant};
 use azure_core::http::{StatusCode, Url};
 use azure_data_cosmos::clients::{ContainerClient, CosmosClient, CosmosClientBuilder, DatabaseClient};
 use azure_data_cosmos::diagnostics::DiagnosticsContext;
-use azure_data_cosmos::models::ItemResponse;
 use azure_data_cosmos::options::{
     ConnectionPoolOptions, ContentResponseOnWrite, EndToEndOperationLatencyPolicy, ItemWriteOptions,
     OperationOptions, Precondition, ThrottlingRetryOptions, UserAgentSuffix,
@@ -239,22 +239,6 @@ impl CosmosStore {
         container.map_err(|error| self.opened(error.into()).into())
     }
 
-    /// Whether an answer to a write is the service's own. The SDK takes any 2xx for one, the sign-in page of a hotel
-    /// included, and the record would be gone. The service's has the status for the operation, and says what was
-    /// written (its version tag) and what it cost.
-    fn acknowledges(&self, expected: StatusCode, response: &ItemResponse) -> Result<(), Failure> {
-        let (status, headers) = (response.status().status_code(), response.headers());
-        if status != expected {
-            let what = format!("status {status} where {expected} was expected");
-            return Err(errors::not_the_store(&self.place, &what).into());
-        }
-        if headers.etag().is_none() && headers.request_charge().is_none() {
-            let what = "a success without a version tag or a charge";
-            return Err(errors::not_the_store(&self.place, what).into());
-        }
-        Ok(())
-    }
-
     /// Bounds an operation in time, adds up its cost, logs it where it was slow, and puts its error
     /// into the contract's terms.
     async fn run<T>(
@@ -370,7 +354,7 @@ impl Store for CosmosStore {
             let container = self.container().await?;
             let response =
                 container.create_item(partition(key), &key.id, document, Some(write_options())).await?;
-            self.acknowledges(StatusCode::Created, &response)?;
+            answer::acknowledges(StatusCode::Created, &response, &self.place)?;
             Ok(((), Some(response.diagnostics())))
         })
         .await
@@ -407,7 +391,7 @@ impl Store for CosmosStore {
             let container = self.container().await?;
             let options = write_options().with_precondition(Precondition::if_match(etag.to_owned()));
             let response = container.replace_item(partition(key), &key.id, document, Some(options)).await?;
-            self.acknowledges(StatusCode::Ok, &response)?;
+            answer::acknowledges(StatusCode::Ok, &response, &self.place)?;
             Ok(((), Some(response.diagnostics())))
         })
         .await
