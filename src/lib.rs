@@ -17,6 +17,10 @@
 //!   serialised.
 //! * Only `capture` names libgit2, only `store::cosmos` names the Azure SDK.
 
+// What tests share names this crate from outside.
+#[cfg(all(test, feature = "fault_injection"))]
+extern crate self as gitops_agent;
+
 pub mod calibration;
 pub mod capture;
 pub mod config;

@@ -211,4 +211,11 @@ fn eight_clones_commit_at_once_and_start_no_stampede_of_workers() {
     let records = world.records();
     let ids: BTreeSet<&str> = records.iter().map(|record| record["id"].as_str().unwrap()).collect();
     assert_eq!((records.len(), ids.len()), (64, 64));
+    // Nor did anything fail out of sight, in the worker.
+    let status = world.json(&["status", "--json"]);
+    let left = ["pending", "held", "refused"].map(|state| status["outbox"][state].as_u64().unwrap());
+    assert_eq!((left, &status["store"]["lastError"]), ([0, 0, 0], &serde_json::Value::Null), "{status}");
+    for clone in &clones {
+        world.ok(&["verify", "--repo", clone.to_str().unwrap(), "HEAD~8..HEAD"]);
+    }
 }

@@ -88,6 +88,7 @@ fn refuse(waiting: Waiting, message: String) -> Answer {
 
 /// Comes to terms with the document that is there.
 async fn settle_with(store: &dyn Store, key: &Key, ours: &Value, costs: &mut Vec<Cost>) -> Said {
+    let mut last = String::new();
     for _ in 0..TRIES {
         match attempt(store, key, ours, costs).await {
             Ok(said) => return said,
@@ -96,10 +97,11 @@ async fn settle_with(store: &dyn Store, key: &Key, ours: &Value, costs: &mut Vec
                 if !matches!(error.class, ErrorClass::Changed | ErrorClass::Exists) {
                     return Said::Failed(error);
                 }
+                last = error.message;
             }
         }
     }
-    let message = format!("the document of commit {} keeps changing while it is compared", key.id);
+    let message = format!("the document of commit {} keeps changing while it is compared: {last}", key.id);
     Said::Failed(StoreError::new(ErrorClass::Again, "contended", message))
 }
 

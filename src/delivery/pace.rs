@@ -77,7 +77,7 @@ pub(super) fn fail(
 ) {
     let (again, held) = backoffs;
     gate.failures = gate.failures.saturating_add(1);
-    let holds = error.class != ErrorClass::Again;
+    let holds = error.class == ErrorClass::Held;
     let threshold = if is_throttle(error) { THRESHOLD_THROTTLED } else { THRESHOLD };
     if !holds && !gate.open && gate.failures < threshold {
         return;

@@ -12,10 +12,13 @@ use std::time::Duration;
 use azure_core::error::ErrorKind;
 use azure_data_cosmos::CosmosError;
 
+use super::answer;
 use crate::store::{Cost, ErrorClass, StoreError};
 
 /// The longest part of somebody else's message that is repeated, in characters.
 const MAX_DETAIL: usize = 300;
+/// Somebody else answered in the store's place.
+const NOT_THE_STORE: &str = "not-the-store";
 /// A run of so many characters of base64's alphabet may be a secret.
 const SECRET_RUN: usize = 40;
 
@@ -73,6 +76,12 @@ pub(super) fn partition_key(found: &str, place: &Place) -> StoreError {
     own(ErrorClass::Held, "partition-key", &message, hint("partition-key", "", place).as_deref())
 }
 
+/// An answer that reads like a success and is not Cosmos DB's: whoever stands in between has taken the request.
+pub(super) fn not_the_store(place: &Place, what: &str) -> StoreError {
+    let message = format!("{}: {what}", sentence(NOT_THE_STORE, place));
+    own(ErrorClass::Again, NOT_THE_STORE, &message, hint(NOT_THE_STORE, "", place).as_deref())
+}
+
 /// No answer in time.
 pub(super) fn timed_out(place: &Place, after: Duration) -> StoreError {
     let message = format!("{} did not answer within {} s", place.endpoint, after.as_secs());
@@ -110,11 +119,16 @@ fn codes(error: &CosmosError) -> (u16, Option<u16>) {
 
 /// An error of the SDK in the contract's terms.
 pub(super) fn from_sdk(error: &CosmosError, operation: Operation, place: &Place) -> StoreError {
+    let error = answer::last(error);
     let (status, sub_status) = codes(error);
-    let detail = detail(error);
+    let detail = answer::detail(error);
     let (class, kind) = match sub_status {
         Some(20402 | 20401) => sign_in(error, &detail),
-        _ => classify(status, sub_status, operation),
+        _ => match classify(status, sub_status, operation) {
+            // To refuse a record for good is the store's to say, which answers in JSON.
+            (ErrorClass::Refused, _) if answer::is_page(error) => (ErrorClass::Again, NOT_THE_STORE),
+            known => known,
+        },
     };
     // Codes from 20000 up, and the statuses that go with them, are the SDK's own: no server sent them.
     let answered = error.is_from_wire();
@@ -141,6 +155,7 @@ fn classify(status: u16, sub_status: Option<u16>, operation: Operation) -> (Erro
         (_, 20108 | 20109) => (Held, "endpoint"),
         (_, 20100..=20103) => (Held, "partition-key"),
         (_, 20021) => (Refused, "bad-record"),
+        (_, 20020) => (Again, NOT_THE_STORE),
         (_, 20008) => (Again, "timeout"),
         (_, 20003 | 20010..=20015) => (Again, "unreachable"),
 
@@ -157,7 +172,7 @@ fn classify(status: u16, sub_status: Option<u16>, operation: Operation) -> (Erro
         (404, 0) if operation == Operation::Replace => (Changed, "changed"),
         (404, _) => (Held, "no-container"),
         (409, _) => (Exists, "exists"),
-        (412, _) => (Changed, "changed"),
+        (412, _) if operation == Operation::Replace => (Changed, "changed"),
         (413, _) => (Refused, "too-large"),
         (408, _) => (Again, "timeout"),
         (429, _) => (Again, "throttled"),
@@ -205,6 +220,7 @@ fn sentence(kind: &str, place: &Place) -> String {
     match kind {
         "unreachable" => format!("{endpoint} cannot be reached"),
         "timeout" => format!("{endpoint} did not answer in time"),
+        NOT_THE_STORE => format!("what answered for {endpoint} is not Cosmos DB"),
         "endpoint" => format!("{endpoint} is no endpoint of a Cosmos DB account"),
         "sign-in" => format!("signing in by {credential} was refused"),
         "sign-in-unreachable" => format!("the service for signing in by {credential} cannot be reached"),
@@ -256,6 +272,10 @@ fn hint(kind: &str, detail: &str, place: &Place) -> Option<String> {
         ),
         "sign-in" => sign_in_hint(credential, detail),
         "endpoint" | "settings" => "check COSMOS_ENDPOINT, COSMOS_DATABASE and COSMOS_CONTAINER".to_owned(),
+        NOT_THE_STORE => {
+            "a proxy or a sign-in page of the network may stand in between; delivery tries again by itself"
+                .to_owned()
+        }
         "unreachable" => "check COSMOS_ENDPOINT and the network; delivery tries again by itself".to_owned(),
         _ => return None,
     })
@@ -338,45 +358,6 @@ pub(super) fn infrastructure(place: &Place) -> String {
     )
 }
 
-/// The server's own words, or the innermost cause where no server spoke.
-fn detail(error: &CosmosError) -> String {
-    let text = error.to_string();
-    // The SDK writes "400/1001 (Name): Cosmos DB returned HTTP 400/1001: Name. Details: words"; the numbers
-    // are fields of their own here.
-    let details = text.split_once("Details: ").filter(|_| error.is_from_wire());
-    let words = match details {
-        Some((_, words)) => words.to_owned(),
-        None => said(error)
-            .or_else(|| cause(error))
-            .unwrap_or_else(|| text.split_once(": ").map_or(text.clone(), |(_, words)| words.to_owned())),
-    };
-    // The identity library ends with a link for its own developers.
-    one_line(words.split("To troubleshoot, visit").next().unwrap_or_default())
-}
-
-/// The service's message, which the SDK leaves in the answer's body while it opens an account.
-fn said(error: &CosmosError) -> Option<String> {
-    let body = error.response()?.body().clone().single().ok()?;
-    let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
-    let message = body["message"].as_str()?;
-    // After it come ids and addresses of the service's own.
-    Some(message.split("ActivityId:").next().unwrap_or_default().to_owned())
-}
-
-/// The first error of the identity library, which has the reason; else the innermost one of the transport.
-fn cause(error: &CosmosError) -> Option<String> {
-    let mut text = None;
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = Some(cause.to_string());
-        if cause.is::<azure_core::Error>() {
-            break;
-        }
-        source = cause.source();
-    }
-    text
-}
-
 /// One line without control characters and without what may be a secret, of bounded length.
 pub(super) fn one_line(text: &str) -> String {
     let cleaned: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -438,6 +419,8 @@ mod tests {
             (409, None, Operation::Create, Exists, "exists"),
             (410, Some(1002), Operation::Create, Again, "busy"),
             (412, None, Operation::Replace, Changed, "changed"),
+            (412, None, Operation::Create, Again, "server-error"),
+            (200, Some(20020), Operation::Read, Again, "not-the-store"),
             (413, None, Operation::Create, Refused, "too-large"),
             (429, Some(3200), Operation::Create, Again, "throttled"),
             (449, None, Operation::Create, Again, "busy"),

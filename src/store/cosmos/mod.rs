@@ -21,8 +21,11 @@
 //! once in each process, for telemetry, and waits up to 2 s for it, unless `COSMOS_DISABLE_IMDS` is set
 //! in the process's environment.
 
+mod answer;
 mod credential;
 mod errors;
+#[cfg(all(test, feature = "fault_injection"))]
+mod faults;
 mod once;
 mod policy;
 mod probe;
@@ -31,7 +34,7 @@ mod query;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use azure_core::http::Url;
+use azure_core::http::{StatusCode, Url};
 use azure_data_cosmos::clients::{ContainerClient, CosmosClient, CosmosClientBuilder, DatabaseClient};
 use azure_data_cosmos::diagnostics::DiagnosticsContext;
 use azure_data_cosmos::options::{
@@ -49,8 +52,9 @@ use self::once::Once;
 use super::{Charged, CheckItem, Cost, Key, Query, Sink, Store, StoreError, Stored, StoredKey};
 use crate::destination::Credential;
 
-/// The longest that one operation takes, connecting and the SDK's own retries included.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that one operation takes, connecting and the SDK's own retries included. The SDK repeats a 449 for
+/// 30 s, which cannot be set; then the store's answer is heard, and not only that the time was over.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(35);
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait for an answer about the account or the container, where the SDK would wait 65 s.
@@ -171,6 +175,10 @@ impl CosmosStore {
     }
 
     async fn connect(&self) -> Result<CosmosClient, Failure> {
+        self.connect_with(CosmosClientBuilder::new()).await
+    }
+
+    async fn connect_with(&self, builder: CosmosClientBuilder) -> Result<CosmosClient, Failure> {
         let account = self.credential.account(self.endpoint.clone())?;
         // Loopback emulators speak HTTP/1.1 without TLS, where HTTP/2 cannot be negotiated, and no proxy
         // reaches them; towards Azure a company's proxy may be the only way.
@@ -195,7 +203,7 @@ impl CosmosStore {
         operation.end_to_end_latency_policy = Some(EndToEndOperationLatencyPolicy::new(OPERATION_TIMEOUT));
         operation.throttling_retry_options = Some(throttling);
         // An empty list keeps the account's own order of regions.
-        let client = CosmosClientBuilder::new()
+        let client = builder
             .with_runtime(runtime)
             .with_default_operation_options(operation)
             .build(account, RoutingStrategy::PreferredRegions(Vec::new()))
@@ -346,6 +354,7 @@ impl Store for CosmosStore {
             let container = self.container().await?;
             let response =
                 container.create_item(partition(key), &key.id, document, Some(write_options())).await?;
+            answer::acknowledges(StatusCode::Created, &response, &self.place)?;
             Ok(((), Some(response.diagnostics())))
         })
         .await
@@ -366,6 +375,10 @@ impl Store for CosmosStore {
             let diagnostics = response.diagnostics();
             let header = response.headers().etag().map(ToString::to_string);
             let mut document: Value = response.into_model()?;
+            if document["id"].as_str() != Some(&key.id) {
+                let what = "a document without the id that was asked for";
+                return Err(errors::not_the_store(&self.place, what).into());
+            }
             let etag = strip(&mut document).or(header).unwrap_or_default();
             Ok((Some(Stored { document, etag }), Some(diagnostics)))
         })
@@ -378,6 +391,7 @@ impl Store for CosmosStore {
             let container = self.container().await?;
             let options = write_options().with_precondition(Precondition::if_match(etag.to_owned()));
             let response = container.replace_item(partition(key), &key.id, document, Some(options)).await?;
+            answer::acknowledges(StatusCode::Ok, &response, &self.place)?;
             Ok(((), Some(response.diagnostics())))
         })
         .await

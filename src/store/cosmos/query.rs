@@ -293,6 +293,11 @@ impl CosmosStore {
                 }
             }
         }
+        // The SDK takes an empty answer for an empty page, and nothing found would read like a fact. The service
+        // charges for nothing, too.
+        if request_units == 0.0 {
+            return Err(errors::not_the_store(&self.place, "results without a charge"));
+        }
         Ok(Charged { value: (), cost: Cost { request_units, latency: started.elapsed() } })
     }
 }
