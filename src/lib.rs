@@ -17,6 +17,7 @@
 //!   serialised.
 //! * Only `capture` names libgit2, only `store::cosmos` names the Azure SDK.
 
+pub mod archive;
 pub mod calibration;
 pub mod capture;
 pub mod config;

@@ -21,6 +21,7 @@
 //! once in each process, for telemetry, and waits up to 2 s for it, unless `COSMOS_DISABLE_IMDS` is set
 //! in the process's environment.
 
+mod changes;
 mod credential;
 mod errors;
 mod once;
@@ -46,7 +47,7 @@ pub use credential::{AccountKey, CredentialEnvironment};
 use self::credential::Chosen;
 use self::errors::{Operation, Place};
 use self::once::Once;
-use super::{Charged, CheckItem, Cost, Key, Query, Sink, Store, StoreError, Stored, StoredKey};
+use super::{Changes, Charged, CheckItem, Cost, Key, Query, Sink, Store, StoreError, Stored, StoredKey};
 use crate::destination::Credential;
 
 /// The longest that one operation takes, connecting and the SDK's own retries included.
@@ -394,6 +395,10 @@ impl Store for CosmosStore {
         until: Option<&str>,
     ) -> Result<Charged<Vec<StoredKey>>, StoreError> {
         self.select_keys(tenant, since, until).await
+    }
+
+    async fn changes(&self, tenant: &str, after: Option<&str>) -> Result<Box<dyn Changes + '_>, StoreError> {
+        Ok(Box::new(self.feed(tenant, after)))
     }
 
     async fn init(&self) -> Result<Vec<CheckItem>, StoreError> {
