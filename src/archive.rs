@@ -116,7 +116,9 @@ pub enum Unfit {
     #[error("the record has {0} bytes, more than {MAX_BYTES}")]
     Large(usize),
     /// Another tenant's.
-    #[error("the record is of tenant {found:?}, not of {wanted:?}")]
+    #[error(
+        "the record is of tenant {found:?}, not of {wanted:?}; --from-tenant takes a file of another tenant over"
+    )]
     Tenant {
         /// Whose it is.
         found: String,

@@ -1,6 +1,6 @@
 //! `import`: exported records into the store in force.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use futures::{Stream, StreamExt as _};
 use gitops_agent::archive::{Gate, Line, Lines, Unfit};
-use gitops_agent::delivery::{self, Arrival, Import, Imported, Patience};
+use gitops_agent::delivery::{self, Arrival, Import, Imported, Patience, Told};
+use gitops_agent::destination::Destination;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -21,6 +22,8 @@ use super::ui::{self, Ui};
 
 /// Records on their way from the thread that reads to the one that sends.
 const AHEAD: usize = 512;
+/// Request units that a killed import may leave out of the day's charges.
+const WRITTEN_DOWN: f64 = 2000.0;
 
 /// Bring exported records into the store.
 ///
@@ -106,17 +109,52 @@ pub(super) fn run(args: &ImportArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
         block_on(records.for_each(|_| std::future::ready(())))?;
         Import { done: Imported::default(), error: None }
     } else {
-        let store = session.store()?;
-        let mut refused = |line: u64, error: &gitops_agent::store::StoreError| {
-            ui::error(&format!("line {line}: {error}"));
-        };
-        block_on(delivery::import(&*store, records, Patience::default(), &mut refused))?
+        store(&session, records)?
     };
+    counts.name_lines();
     if let Some(error) = counts.broken.take() {
         return Err(Failure::new(DISK, format!("{}: {error}", shown(&args.file)))
             .hint("what was read before is in the store; repeating the import changes nothing there"));
     }
     finish(args, tenant, &counts, came, ui)
+}
+
+/// Sends the records, within what is left of the day's budget, and keeps what it cost among the day's charges.
+fn store(session: &Session, records: impl Stream<Item = Arrival>) -> Result<Import, Failure> {
+    let destination = &session.settings.destination.value;
+    let store = session.store()?;
+    let mut patience = Patience::default();
+    let mut outbox = None;
+    // The local store charges nothing.
+    if *destination != Destination::Local {
+        let opened = session.outbox()?;
+        if let Some(budget) = &session.settings.budget_ru {
+            patience.budget = Some(opened.left_of(budget.value, destination, Timestamp::now())?);
+        }
+        outbox = Some(opened);
+    }
+    let (mut owed, mut failed) = (0.0, None);
+    let mut charge = |owed: &mut f64, least: f64| {
+        if *owed > least
+            && let Some(outbox) = &mut outbox
+        {
+            failed =
+                outbox.charge(destination, std::mem::take(owed), Timestamp::now()).err().or(failed.take());
+        }
+    };
+    let mut tell = |told: Told<'_>| match told {
+        Told::Refused(line, error) => ui::error(&format!("line {line}: {error}")),
+        Told::Charged(units) => {
+            owed += units;
+            charge(&mut owed, WRITTEN_DOWN);
+        }
+    };
+    let came = block_on(delivery::import(&*store, records, patience, &mut tell))?;
+    charge(&mut owed, 0.0);
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(came),
+    }
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
@@ -162,6 +200,33 @@ struct Counts {
     lines: Cell<u64>,
     unfit: Cell<u64>,
     broken: Cell<Option<std::io::Error>>,
+    /// First and last of the lines that were not taken for one reason, and the reason: a file of another tenant is one
+    /// line on the terminal and not a million.
+    run: RefCell<Option<(u64, u64, String)>>,
+}
+
+impl Counts {
+    fn not_taken(&self, line: u64, why: String) {
+        self.unfit.set(self.unfit.get() + 1);
+        if let Some((_, last, reason)) = &mut *self.run.borrow_mut()
+            && *reason == why
+            && *last + 1 == line
+        {
+            *last = line;
+            return;
+        }
+        self.name_lines();
+        self.run.replace(Some((line, line, why)));
+    }
+
+    /// Names the lines that were not named yet.
+    fn name_lines(&self) {
+        match self.run.take() {
+            Some((first, last, why)) if first == last => ui::error(&format!("line {first}: {why}")),
+            Some((first, last, why)) => ui::error(&format!("lines {first} to {last}: {why}")),
+            None => {}
+        }
+    }
 }
 
 /// The records among what is read; lines that are not taken are named.
@@ -175,8 +240,7 @@ fn arrivals(mut receiver: mpsc::Receiver<Read>, counts: &Counts) -> impl Stream<
             }
             Read::Unfit(line, unfit) => {
                 count(&counts.lines);
-                count(&counts.unfit);
-                ui::error(&format!("line {line}: {unfit}"));
+                counts.not_taken(line, unfit.to_string());
                 None
             }
             Read::Broken(error) => {

@@ -77,6 +77,15 @@ pub struct Imported {
     pub budget_spent: bool,
 }
 
+/// What an import tells on its way.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// The store will never take the record in this line.
+    Refused(u64, &'a StoreError),
+    /// So many more request units were charged.
+    Charged(f64),
+}
+
 /// What came of an import, and what ended it early.
 #[derive(Debug)]
 pub struct Import {
@@ -94,12 +103,12 @@ struct Load {
     due: Instant,
 }
 
-/// Brings records into a store. `refused` is told the line of each that the store will never take.
+/// Brings records into a store.
 pub async fn import(
     store: &dyn Store,
     records: impl Stream<Item = Arrival>,
     patience: Patience,
-    refused: &mut dyn FnMut(u64, &StoreError),
+    tell: &mut (dyn FnMut(Told<'_>) + Send),
 ) -> Import {
     let mut pace = Pace::new(patience.concurrency, Instant::now());
     let mut records = std::pin::pin!(records.ready_chunks(store.batch_size().max(1)));
@@ -125,7 +134,7 @@ pub async fn import(
         let wake = pause.or_else(|| course.again.iter().map(|load| load.due).min());
         tokio::select! {
             Some((load, answers)) = under_way.next(), if !under_way.is_empty() => {
-                let succeeded = course.absorb(load, answers, &mut open, &mut pace, (&patience, last_success), refused);
+                let succeeded = course.absorb(load, answers, &mut open, &mut pace, (&patience, last_success), tell);
                 if succeeded {
                     last_success = Instant::now();
                 }
@@ -179,21 +188,22 @@ impl Course {
         open: &mut std::collections::BTreeSet<u64>,
         pace: &mut Pace,
         (patience, last_success): (&Patience, Instant),
-        refused: &mut dyn FnMut(u64, &StoreError),
+        tell: &mut (dyn FnMut(Told<'_>) + Send),
     ) -> bool {
-        let mut succeeded = false;
+        let (mut succeeded, mut charged) = (false, 0.0);
         let records = load.lines.into_iter().zip(load.documents);
         for ((line, document), (said, costs)) in records.zip(answers) {
             let now = Instant::now();
             let units: f64 = costs.iter().map(|cost| cost.request_units).sum();
             self.done.request_units += units;
+            charged += units;
             let count = match said {
                 Said::Created => &mut self.done.created,
                 Said::Present => &mut self.done.already,
                 Said::Replaced => &mut self.done.replaced,
                 Said::Merged => &mut self.done.merged,
                 Said::Failed(error) if error.class == ErrorClass::Refused => {
-                    refused(line, &error);
+                    tell(Told::Refused(line, &error));
                     open.remove(&line);
                     self.done.refused += 1;
                     continue;
@@ -226,6 +236,7 @@ impl Course {
             open.remove(&line);
             pace.charged(units, now);
         }
+        tell(Told::Charged(charged));
         succeeded
     }
 }

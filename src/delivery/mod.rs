@@ -43,7 +43,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
-pub use import::{Arrival, Import, Imported, Patience, import};
+pub use import::{Arrival, Import, Imported, Patience, Told, import};
 pub use lock::{WorkerLock, claim};
 use pace::Pace;
 pub use pace::{AGAIN, Backoff, HELD};
