@@ -97,10 +97,10 @@ impl Follow {
                 Ok(page) => {
                     failures = 0;
                     let page = page.value;
-                    for document in &page.documents {
+                    for document in page.documents {
                         if document["damaged"] == true {
                             ui::error(&format!("{}: the store's copy cannot be read", document["id"]));
-                        } else if self.query.matches(document) {
+                        } else if self.query.matches(&document) {
                             printer.print(document)?;
                         }
                     }

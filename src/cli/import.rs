@@ -259,7 +259,7 @@ fn finish(
     ui: &mut Ui,
 ) -> Result<ExitCode, Failure> {
     let not_taken = counts.unfit.get() + done.refused;
-    let (next, budget_spent) = (done.unanswered_from, done.budget_spent);
+    let (next, budget_spent) = (done.unanswered_from.map(|line| line.max(args.from_line)), done.budget_spent);
     if args.json {
         ui.json(&Report {
             schema_version: 1,

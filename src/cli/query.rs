@@ -89,7 +89,7 @@ pub(super) fn run(args: &QueryArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let mut printer = Printer::new(format, ui);
     let mut failed = None;
     block_on(async {
-        let mut sink = |document: Value| match printer.print(&document) {
+        let mut sink = |document: Value| match printer.print(document) {
             Ok(()) => true,
             Err(error) => {
                 failed = Some(error);
@@ -148,7 +148,9 @@ impl<'a> Printer<'a> {
         Self { format, ui, count: 0, rows: Vec::new() }
     }
 
-    pub(super) fn print(&mut self, document: &Value) -> Result<(), Failure> {
+    pub(super) fn print(&mut self, mut document: Value) -> Result<(), Failure> {
+        plain(&mut document);
+        let document = &document;
         self.count += 1;
         match self.format {
             Format::Ndjson => self.ui.json(document)?,
@@ -203,6 +205,23 @@ impl<'a> Printer<'a> {
         }
         self.ui.raw().flush()?;
         Ok(self.count)
+    }
+}
+
+/// Whole numbers lose their fraction of zero, as they do in Cosmos DB: a record prints alike from either store.
+fn plain(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(plain),
+        Value::Object(fields) => fields.values_mut().for_each(plain),
+        Value::Number(number) if number.is_f64() => {
+            // Below 2^53 every whole number is exact.
+            if let Some(whole) = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 9e15) {
+                #[expect(clippy::cast_possible_truncation, reason = "see above")]
+                let whole = whole as i64;
+                *value = whole.into();
+            }
+        }
+        _ => {}
     }
 }
 

@@ -71,7 +71,7 @@ pub struct Imported {
     pub request_units: f64,
     /// Requests that the store answered with "slower" (429).
     pub throttled: u64,
-    /// The first line that was begun or read and not answered, where the import ended early: all before it are done.
+    /// Where the import ended early: all lines before this one are done.
     pub unanswered_from: Option<u64>,
     /// Whether the budget ended it.
     pub budget_spent: bool,
@@ -115,9 +115,10 @@ pub async fn import(
     let mut under_way = FuturesUnordered::new();
     let mut course = Course { done: Imported::default(), again: VecDeque::new(), error: None };
     let mut open: std::collections::BTreeSet<u64> = std::collections::BTreeSet::new();
-    let (mut ended, mut last_success) = (false, Instant::now());
+    let (mut ended, mut last_line, mut last_success) = (false, 0, Instant::now());
     loop {
         let over_budget = patience.budget.is_some_and(|budget| course.done.request_units >= budget);
+        course.done.budget_spent = over_budget && (!ended || !course.again.is_empty());
         let stopping = course.error.is_some() || over_budget;
         let now = Instant::now();
         let pause = if stopping { None } else { pace.next_start(under_way.len(), now) };
@@ -142,6 +143,7 @@ pub async fn import(
             chunk = records.next(), if reading => match chunk {
                 Some(chunk) => {
                     open.extend(chunk.iter().map(|arrival| arrival.line));
+                    last_line = chunk.last().map_or(last_line, |arrival| arrival.line);
                     if course.again.is_empty() && under_way.is_empty() {
                         // Waiting for the input is no failure of the store.
                         last_success = Instant::now();
@@ -154,11 +156,10 @@ pub async fn import(
             },
             () = tokio::time::sleep_until(wake.unwrap_or(now)), if wake.is_some() && !stopping => {}
         }
-        if over_budget {
-            course.done.budget_spent = !ended || !course.again.is_empty();
-        }
     }
-    course.done.unanswered_from = open.first().copied();
+    if course.error.is_some() || course.done.budget_spent {
+        course.done.unanswered_from = Some(open.first().copied().unwrap_or(last_line + 1));
+    }
     Import { done: course.done, error: course.error }
 }
 

@@ -64,16 +64,17 @@ impl Open {
                 container.query_change_feed(scope, ChangeFeedStartFrom::Beginning, Some(options)).await?;
             Ok((Self { pages, ranges }, None::<Arc<DiagnosticsContext>>))
         });
-        match opened.await {
-            Ok(opened) => Ok(opened.value),
-            // The service has not been asked yet: it is the SDK that does not take the cursor.
-            Err(error) if cursor.is_some() && error.status == Some(400) => {
-                let message = format!("the cursor is not one of this container: {}", error.message);
-                Err(StoreError { hint: None, ..errors::refused(FOREIGN_CURSOR, &message) })
-            }
-            Err(error) => Err(error),
-        }
+        Ok(opened.await.map_err(|error| foreign(error, cursor))?.value)
     }
+}
+
+/// A request that carries a cursor has nothing else in it that could be wrong: SDK or service does not take the cursor.
+fn foreign(error: StoreError, cursor: Option<&str>) -> StoreError {
+    if cursor.is_none() || error.status != Some(400) {
+        return error;
+    }
+    let message = format!("the cursor is not one of this container: {}", error.message);
+    StoreError { cost: error.cost, ..errors::refused(FOREIGN_CURSOR, &message) }
 }
 
 #[async_trait::async_trait]
@@ -90,7 +91,8 @@ impl Changes for Feed<'_> {
             let token = open.pages.to_continuation_token()?;
             Ok(((page, token), diagnostics))
         });
-        let Charged { value: (page, token), cost } = read.await?;
+        let read = read.await.map_err(|error| foreign(error, self.cursor.as_deref()));
+        let Charged { value: (page, token), cost } = read?;
         let mut documents: Vec<Value> = Vec::new();
         for item in page.iter().flat_map(|page| page.items()) {
             if let Some(document) = item.current() {
