@@ -22,6 +22,8 @@ env = {
     "GITOPS_AGENT_HOME": os.path.join(root, "home"),
     "GITOPS_AGENT_TENANT": "move",
     "COSMOS_KEY": KEY,
+    # The emulator goes through all documents for each page; the SDK's 6 s are for a service that has an index.
+    "AZURE_COSMOS_CONNECTION_POOL_MAX_DATAPLANE_REQUEST_TIMEOUT_MS": "60000",
 }
 
 

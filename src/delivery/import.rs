@@ -9,7 +9,7 @@
 //! Records arrive in any order. A failure that passes is tried again until nothing has succeeded for
 //! [`Patience::give_up`]; what waits for a person ends the import at once.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::one::{Said, put};
 use super::pace::{self, Pace};
 use super::{AGAIN, Backoff};
-use crate::store::{ErrorClass, Key, Store, StoreError};
+use crate::store::{Cost, ErrorClass, Key, Store, StoreError};
 
 /// A record, and the line that it came from.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ pub async fn import(
     let mut records = std::pin::pin!(records.ready_chunks(store.batch_size().max(1)));
     let mut under_way = FuturesUnordered::new();
     let mut course = Course { done: Imported::default(), again: VecDeque::new(), error: None };
-    let mut open: std::collections::BTreeSet<u64> = std::collections::BTreeSet::new();
+    let mut open: BTreeSet<u64> = BTreeSet::new();
     let (mut ended, mut last_line, mut last_success) = (false, 0, Instant::now());
     loop {
         let over_budget = patience.budget.is_some_and(|budget| course.done.request_units >= budget);
@@ -132,7 +132,9 @@ pub async fn import(
         if under_way.is_empty() && (stopping || (ended && course.again.is_empty())) {
             break;
         }
-        let wake = pause.or_else(|| course.again.iter().map(|load| load.due).min());
+        // Where all places are taken, an answer is what is waited for.
+        let next_due = course.again.iter().map(|load| load.due).min().filter(|_| room);
+        let wake = pause.or(next_due);
         tokio::select! {
             Some((load, answers)) = under_way.next(), if !under_way.is_empty() => {
                 let succeeded = course.absorb(load, answers, &mut open, &mut pace, (&patience, last_success), tell);
@@ -154,7 +156,7 @@ pub async fn import(
                 }
                 None => ended = true,
             },
-            () = tokio::time::sleep_until(wake.unwrap_or(now)), if wake.is_some() && !stopping => {}
+            () = tokio::time::sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
         }
     }
     if course.error.is_some() || course.done.budget_spent {
@@ -163,7 +165,7 @@ pub async fn import(
     Import { done: course.done, error: course.error }
 }
 
-async fn send(store: &dyn Store, load: Load) -> (Load, Vec<(Said, Vec<crate::store::Cost>)>) {
+async fn send(store: &dyn Store, load: Load) -> (Load, Vec<(Said, Vec<Cost>)>) {
     let answers = put(store, &load.documents).await;
     (load, answers)
 }
@@ -185,8 +187,8 @@ impl Course {
     fn absorb(
         &mut self,
         load: Load,
-        answers: Vec<(Said, Vec<crate::store::Cost>)>,
-        open: &mut std::collections::BTreeSet<u64>,
+        answers: Vec<(Said, Vec<Cost>)>,
+        open: &mut BTreeSet<u64>,
         pace: &mut Pace,
         (patience, last_success): (&Patience, Instant),
         tell: &mut (dyn FnMut(Told<'_>) + Send),

@@ -15,7 +15,7 @@ use azure_data_cosmos::diagnostics::DiagnosticsContext;
 use azure_data_cosmos::feed::{ChangeFeedPageIterator, ContinuationToken};
 use azure_data_cosmos::models::ChangeFeedItem;
 use azure_data_cosmos::options::{ChangeFeedOptions, ChangeFeedStartFrom, MaxItemCountHint};
-use azure_data_cosmos::{FeedScope, PartitionKey};
+use azure_data_cosmos::{CosmosError, FeedScope, PartitionKey};
 use futures::StreamExt as _;
 use serde_json::Value;
 
@@ -59,22 +59,29 @@ impl Open {
             if let Some(cursor) = cursor {
                 options = options.with_continuation_token(ContinuationToken::from_string(cursor.to_owned()));
             }
-            let scope = FeedScope::partition(key);
+            let start = ChangeFeedStartFrom::Beginning;
             let pages =
-                container.query_change_feed(scope, ChangeFeedStartFrom::Beginning, Some(options)).await?;
+                match container.query_change_feed(FeedScope::partition(key), start, Some(options)).await {
+                    Ok(pages) => pages,
+                    // Ranges are known by now, so nobody was asked: it is the SDK that cannot read its own token.
+                    Err(error) if cursor.is_some() && !error.is_from_wire() && unreadable(&error) => {
+                        return Err(foreign(&error.to_string()).into());
+                    }
+                    Err(error) => return Err(error.into()),
+                };
             Ok((Self { pages, ranges }, None::<Arc<DiagnosticsContext>>))
         });
-        Ok(opened.await.map_err(|error| foreign(error, cursor))?.value)
+        Ok(opened.await?.value)
     }
 }
 
-/// A request that carries a cursor has nothing else in it that could be wrong: SDK or service does not take the cursor.
-fn foreign(error: StoreError, cursor: Option<&str>) -> StoreError {
-    if cursor.is_none() || error.status != Some(400) {
-        return error;
-    }
-    let message = format!("the cursor is not one of this container: {}", error.message);
-    StoreError { cost: error.cost, ..errors::refused(FOREIGN_CURSOR, &message) }
+/// Of another container, or of another shape; not a failure to reach anybody.
+fn unreadable(error: &CosmosError) -> bool {
+    matches!(u16::from(error.status().status_code()), 400 | 500)
+}
+
+fn foreign(why: &str) -> StoreError {
+    errors::refused(FOREIGN_CURSOR, &format!("the cursor is not one of this container: {why}"))
 }
 
 #[async_trait::async_trait]
@@ -91,8 +98,13 @@ impl Changes for Feed<'_> {
             let token = open.pages.to_continuation_token()?;
             Ok(((page, token), diagnostics))
         });
-        let read = read.await.map_err(|error| foreign(error, self.cursor.as_deref()));
-        let Charged { value: (page, token), cost } = read?;
+        let Charged { value: (page, token), cost } = match read.await {
+            // Beside the cursor the request has nothing in it that could be wrong.
+            Err(error) if error.status == Some(400) && self.cursor.is_some() => {
+                return Err(StoreError { cost: error.cost, ..foreign(&error.message) });
+            }
+            read => read?,
+        };
         let mut documents: Vec<Value> = Vec::new();
         for item in page.iter().flat_map(|page| page.items()) {
             if let Some(document) = item.current() {

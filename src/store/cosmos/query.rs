@@ -31,8 +31,9 @@ use crate::store::{Charged, Cost, Key, Query, Sink, Store as _, StoreError, Stor
 
 /// A page for a query with a limit has at most so many documents.
 const MAX_PAGE: usize = 100;
-/// A page for one without: what is held in memory is bounded, whatever the service would send at once.
-const WHOLE_PAGE: usize = 1000;
+/// A page for one without: what is held in memory is bounded whatever the service would send at once, and some 1.5 MB
+/// come over a slow line in the 6 s that the SDK gives a request.
+const WHOLE_PAGE: usize = 500;
 /// The shortest prefix of a commit id that is looked up.
 const MIN_PREFIX: usize = 4;
 
