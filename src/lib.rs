@@ -21,6 +21,7 @@
 #[cfg(all(test, feature = "fault_injection"))]
 extern crate self as gitops_agent;
 
+pub mod archive;
 pub mod calibration;
 pub mod capture;
 pub mod config;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// For each module of the library: the modules it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("archive", &["hex", "record", "store"]),
     ("calibration", &["risk"]),
     ("capture", &["facts", "hex"]),
     ("config", &["destination", "record", "risk", "rules"]),

@@ -222,6 +222,8 @@ fn help_has_every_command_of_the_contract() {
         "flush",
         "explain",
         "query",
+        "export",
+        "import",
         "outbox",
         "rules",
         "verify",

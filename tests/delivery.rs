@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use gitops_agent::delivery::{Backoff, Options, Report, Surroundings, claim, deliver, drain};
+use gitops_agent::delivery::{
+    Arrival, Backoff, Import, Options, Patience, Report, Surroundings, Told, claim, deliver, drain, import,
+};
 use gitops_agent::destination::Destination;
 use gitops_agent::outbox::{Circuit, NewEntry, Outbox, Selection, State, Urgency, write_spool};
 use gitops_agent::store::local::LocalStore;
 use gitops_agent::store::{
-    Charged, CheckItem, Cost, ErrorClass, Key, Query, Sink, Store, StoreError, Stored, StoredKey,
+    Changes, Charged, CheckItem, Cost, ErrorClass, Key, Query, Sink, Store, StoreError, Stored, StoredKey,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -80,6 +82,9 @@ impl Store for Faulty {
         until: Option<&str>,
     ) -> Result<Charged<Vec<StoredKey>>, StoreError> {
         self.inner.keys(tenant, since, until).await
+    }
+    async fn changes(&self, tenant: &str, after: Option<&str>) -> Result<Box<dyn Changes + '_>, StoreError> {
+        self.inner.changes(tenant, after).await
     }
     async fn init(&self) -> Result<Vec<CheckItem>, StoreError> {
         self.inner.init().await
@@ -561,4 +566,108 @@ fn a_worker_killed_again_and_again_delivers_everything_once() {
     let store = LocalStore::open(home.path()).unwrap();
     assert_eq!(count(&store), 1500);
     assert!((0..1500).all(|n| read(&store, n).etag == "1"), "sent again, but never written again");
+}
+
+/// Imports records; the lines that the store refused, and what came of it.
+fn imported(store: &Faulty, records: &[(usize, Value)], patience: Patience) -> (Vec<u64>, Import) {
+    let arrivals: Vec<Arrival> = (1..)
+        .zip(records)
+        .map(|(line, (n, document))| Arrival {
+            line,
+            key: Key { tenant: "t".to_owned(), date: date(*n), id: id(*n) },
+            document: document.clone(),
+        })
+        .collect();
+    let mut refused = Vec::new();
+    let mut tell = |told: Told<'_>| {
+        if let Told::Refused(line, _) = told {
+            refused.push(line);
+        }
+    };
+    let came = block_on(import(store, futures::stream::iter(arrivals), patience, &mut tell));
+    refused.sort_unstable();
+    (refused, came)
+}
+
+fn patience() -> Patience {
+    let again = Backoff { first: Duration::from_millis(5), longest: Duration::from_millis(20) };
+    Patience { again, give_up: Duration::from_millis(300), ..Patience::default() }
+}
+
+#[test]
+fn an_import_gets_through_faults_that_pass_and_repeats_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let records: Vec<(usize, Value)> = (0..60).map(|n| (n, record(n, "1.0.0"))).collect();
+    // Each second request fails in one of three ways; a third of the creates is answered with an error after the fact.
+    let store = Faulty::new(home.path(), |_, _, number| match number % 6 {
+        1 => Some(error(ErrorClass::Again, 503, "unavailable")),
+        3 => Some(error(ErrorClass::Again, 429, "throttled")),
+        5 => Some(error(ErrorClass::Again, 408, "timeout")),
+        _ => None,
+    });
+    let (refused, Import { done, error }) = imported(&store, &records, patience());
+    assert!(error.is_none() && refused.is_empty() && done.unanswered_from.is_none(), "{done:?}");
+    assert_eq!((done.created, done.already), (60, 0));
+    assert!(done.throttled > 0);
+    assert_eq!(block_on(store.keys("t", None, None)).unwrap().value.len(), 60);
+
+    // Once more, with some that are later judgements and one that is an earlier one.
+    let mut again = records.clone();
+    again[7] = (7, record(7, "2.0.0"));
+    again[8] = (8, record(8, "0.9.0"));
+    again[9].1["supersedes"] = json!(["f".repeat(40)]);
+    let quiet = Faulty::new(home.path(), |_, _, _| None);
+    let done = imported(&quiet, &again, patience()).1.done;
+    assert_eq!((done.created, done.replaced, done.merged, done.already), (0, 1, 1, 58));
+    let of = |n: usize| {
+        let key = Key { tenant: "t".to_owned(), date: date(n), id: id(n) };
+        block_on(quiet.read(&key)).unwrap().value.unwrap().document
+    };
+    assert_eq!((&of(7)["agentVersion"], &of(8)["agentVersion"]), (&json!("2.0.0"), &json!("1.0.0")));
+    assert_eq!(of(9)["supersedes"], json!(["f".repeat(40)]));
+}
+
+#[test]
+fn an_import_that_ends_early_names_where_to_go_on() {
+    let records: Vec<(usize, Value)> = (0..60).map(|n| (n, record(n, "1.0.0"))).collect();
+    for (class, status, kind) in [(ErrorClass::Held, 403, "access-denied"), (ErrorClass::Again, 503, "away")]
+    {
+        let home = tempfile::tempdir().unwrap();
+        let store =
+            Faulty::new(home.path(), move |_, _, number| (number >= 30).then(|| error(class, status, kind)));
+        let (_, came) = imported(&store, &records, patience());
+        assert_eq!(came.error.unwrap().kind, kind);
+        assert!((20..=30).contains(&came.done.created), "{:?}", came.done);
+        let from = came.done.unanswered_from.unwrap();
+        // One that is away is not asked for each of the rest.
+        assert!(store.requests() < 30 + 16 * 100, "{}", store.requests());
+        let rest = &records[usize::try_from(from).unwrap() - 1..];
+        let quiet = Faulty::new(home.path(), |_, _, _| None);
+        assert!(imported(&quiet, rest, patience()).1.error.is_none());
+        assert_eq!(block_on(quiet.keys("t", None, None)).unwrap().value.len(), 60);
+    }
+}
+
+#[test]
+fn one_record_that_is_refused_holds_no_other_and_a_budget_holds_all() {
+    let home = tempfile::tempdir().unwrap();
+    let records: Vec<(usize, Value)> = (0..60).map(|n| (n, record(n, "1.0.0"))).collect();
+    let store = Faulty::new(home.path(), |_, key, _| {
+        (key.id == id(4)).then(|| error(ErrorClass::Refused, 413, "too-large"))
+    });
+    let (refused, came) = imported(&store, &records, patience());
+    assert_eq!((refused, came.done.created, came.done.refused), (vec![5], 59, 1));
+    assert!(came.error.is_none());
+
+    let home = tempfile::tempdir().unwrap();
+    // Failures are the only thing here that is charged: one unit each.
+    let dear = Faulty::new(home.path(), |_, _, number| {
+        number.is_multiple_of(2).then(|| error(ErrorClass::Again, 503, "away"))
+    });
+    let (_, came) = imported(&dear, &records, Patience { budget: Some(10.0), ..patience() });
+    assert!(came.done.budget_spent && came.error.is_none(), "{:?}", came.done);
+    assert!((10.0..10.0 + 16.0).contains(&came.done.request_units), "{:?}", came.done);
+    assert!(came.done.unanswered_from.is_some() && came.done.created < 59);
+    let none = imported(&dear, &records, Patience { budget: Some(0.0), ..patience() }).1.done;
+    assert_eq!((none.created, none.budget_spent), (0, true));
 }

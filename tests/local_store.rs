@@ -70,3 +70,48 @@ fn the_local_store_answers_as_cosmos_does() {
     assert_eq!(block_on(store.keys("t", Some(&date(5)), None)).unwrap().value.len(), 2);
     assert!(block_on(store.check()).iter().all(|item| item.ok));
 }
+
+#[test]
+fn a_store_of_before_changes_were_counted_keeps_its_documents() {
+    let home = tempfile::tempdir().unwrap();
+    let file = rusqlite::Connection::open(home.path().join("store.db")).unwrap();
+    file.execute_batch(
+        "CREATE TABLE documents (
+             document INTEGER PRIMARY KEY, tenant TEXT NOT NULL, date TEXT NOT NULL, id TEXT NOT NULL,
+             version INTEGER NOT NULL, timestamp TEXT NOT NULL, risk REAL NOT NULL, digest TEXT NOT NULL,
+             compliance TEXT NOT NULL, ttl INTEGER, body TEXT NOT NULL) STRICT;
+         CREATE UNIQUE INDEX documents_key ON documents (tenant, date, id);
+         CREATE INDEX documents_newest ON documents (tenant, date DESC, timestamp DESC, id);
+         CREATE INDEX documents_commit ON documents (tenant, id);
+         CREATE INDEX documents_risk ON documents (tenant, risk);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    for n in [7, 3, 5] {
+        let document = record(n, "1.0.0");
+        file.execute(
+            "INSERT INTO documents (tenant, date, id, version, timestamp, risk, digest, compliance, ttl, body)
+             VALUES ('t', ?1, ?2, 1, ?3, 0.5, 'd', '[\"HIPAA\"]', 220924800, ?4)",
+            [date(n), id(n), format!("{}T00:00:00Z", date(n)), document.to_string()],
+        )
+        .unwrap();
+    }
+    drop(file);
+    let store = LocalStore::open(home.path()).unwrap();
+    block_on(async {
+        let all = |page: gitops_agent::store::Page| {
+            let id = |document: &Value| usize::from_str_radix(document["id"].as_str().unwrap(), 16).unwrap();
+            page.documents.iter().map(id).collect::<Vec<_>>()
+        };
+        let mut changes = store.changes("t", None).await.unwrap();
+        assert_eq!(all(changes.next().await.unwrap().value), [7, 3, 5], "as they were written");
+        let key = Key { tenant: "t".to_owned(), date: date(3), id: id(3) };
+        let mut document = record(3, "2.0.0");
+        document["riskScore"] = json!(0.75);
+        store.replace(&key, &document, "1").await.unwrap();
+        let page = changes.next().await.unwrap().value;
+        assert_eq!(page.documents, [document], "whole, and not taken for one that was tampered with");
+        assert!(page.caught_up);
+    });
+    assert_eq!(block_on(store.keys("t", None, None)).unwrap().value.len(), 3);
+}

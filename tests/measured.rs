@@ -30,6 +30,14 @@ fn backfill_learns_the_percentile_and_the_digest_does_not_see_it() {
     let newest = world.git(&["rev-parse", "HEAD"]);
     let oldest = world.git(&["rev-list", "--max-parents=0", "HEAD"]);
     assert_eq!((percentile(oldest.trim()), percentile(newest.trim())), (0.5, 99.5));
+    // Tables have a column for it where somebody has one, CSV always.
+    let (table, csv) =
+        (world.ok(&["query", "--limit", "1"]), world.ok(&["query", "--limit", "1", "--format", "csv"]));
+    let heading = table.lines().next().unwrap();
+    assert!(heading.contains("PERCENTILE") && !heading.contains("CALIBRATED"), "{table}");
+    assert!(table.lines().nth(1).unwrap().contains(" 99.5 "), "{table}");
+    assert!(csv.starts_with("id,timestamp,") && csv.contains(",riskPercentile,riskCalibrated\n"), "{csv}");
+    assert!(csv.trim_end().ends_with(",99.5,"), "{csv}");
     let after = world.json(&["explain", "--json"]);
     assert_eq!(after["riskPercentile"], 99.5);
     assert_eq!(after["digest"], before["digest"]);

@@ -69,6 +69,9 @@ macro_rules! suite {
             tenants_are_apart
             large_and_unusual_documents_survive
             whole_numbers_keep_their_value
+            changes_go_on_where_they_were
+            changes_are_read_in_pages
+            a_foreign_cursor_is_refused
             init_repeats_and_check_agrees
         );
     };

@@ -45,6 +45,13 @@ impl Failure {
         self
     }
 
+    /// Adds what comes after the next step.
+    pub(super) fn and_hint(mut self, then: impl AsRef<str>) -> Self {
+        let first = self.hint.take().map(|hint| format!("{hint}; then ")).unwrap_or_default();
+        self.hint = Some(first + then.as_ref());
+        self
+    }
+
     pub(super) fn code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }

@@ -14,9 +14,13 @@ mod docs;
 mod doctor;
 mod environment;
 mod explain;
+mod export;
 mod failure;
+mod filter;
 mod flush;
+mod follow;
 mod hook;
+mod import;
 mod install;
 mod labels;
 mod outbox;
@@ -120,6 +124,10 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Read the store.
     Query(query::QueryArgs),
+    /// Write a tenant's records out, one a line.
+    Export(export::ExportArgs),
+    /// Bring exported records into the store.
+    Import(import::ImportArgs),
     /// Look into the queue and act on held and refused records.
     Outbox(outbox::OutboxArgs),
     /// The loaded rules: list them, test them.
@@ -204,6 +212,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Flush(args) => flush::run(&args, &mut ui),
         Command::Explain(args) => explain::run(&args, &mut ui),
         Command::Query(args) => query::run(&args, &mut ui),
+        Command::Export(args) => export::run(&args, &mut ui),
+        Command::Import(args) => import::run(&args, &mut ui),
         Command::Outbox(args) => outbox::run(&args, &mut ui),
         Command::Rules(args) => rules::run(&args, &mut ui),
         Command::Verify(args) => verify::run(&args, &mut ui),

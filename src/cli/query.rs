@@ -1,88 +1,58 @@
 //! `query`: reads the store, streaming.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use gitops_agent::config;
-use gitops_agent::record::Identity;
-use gitops_agent::store::Query;
 use serde_json::Value;
 
-use super::failure::{Failure, USAGE};
+use super::failure::Failure;
+use super::filter::Filter;
+use super::follow;
 use super::session::{Session, block_on};
 use super::ui::{self, Ui};
 
+const EXAMPLES: &str = "Examples:
+  gitops-agent query --since 2026-07-01 --until 2026-09-30 --tag HIPAA
+  gitops-agent query --min-risk 0.7 --format csv > risky.csv
+  gitops-agent query --commit 95de8fc9 --format json
+  gitops-agent query --citation '45 CFR 164.312' --since 2026-07-01 --until 2026-09-30
+  gitops-agent query --author ada@example.com --path src/auth/ --level high
+  gitops-agent query --follow --cursor siem.cursor --min-risk 0.7 | siem-import
+
+--follow prints every record that matches, the ones that are there first, then each that is created or replaced,
+until it is told to stop or nobody reads. Each record comes at least once after its last change: keep the latest by
+id. With --cursor it goes on where it was when it ended, however it ended.";
+
 /// Read the store.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Examples:\n  gitops-agent query --since 2026-07-01 --until 2026-09-30 --tag HIPAA\n  gitops-agent query --min-risk 0.7 --format csv > risky.csv\n  gitops-agent query --commit 95de8fc9 --format json\n  gitops-agent query --citation '45 CFR 164.312' --since 2026-07-01 --until 2026-09-30\n  gitops-agent query --author ada@example.com --path src/auth/ --level high"
-)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct QueryArgs {
-    /// The tenant; the configured one unless given.
-    #[arg(long, value_name = "T")]
-    tenant: Option<String>,
-    /// First day, inclusive.
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
-    since: Option<String>,
-    /// Last day, inclusive.
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
-    until: Option<String>,
-    /// Least risk score, 0 to 1.
-    #[arg(long, value_name = "X", value_parser = score)]
-    min_risk: Option<f64>,
-    /// A tag that the commit must carry; repeat it for several.
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
-    /// The risk level.
-    #[arg(long, value_enum)]
-    level: Option<Level>,
-    /// A rule that made a finding, by its id.
-    #[arg(long, value_name = "RULE")]
-    rule: Option<String>,
-    /// A citation of a finding; `45 CFR 164.312` finds its paragraphs, too.
-    #[arg(long, value_name = "CITATION")]
-    citation: Option<String>,
-    /// A file that was changed; with a / at its end, anything in that folder.
-    #[arg(long, value_name = "PATH")]
-    path: Option<String>,
-    /// The author, by address or name; where people are pseudonyms, by address.
-    #[arg(long, value_name = "WHO")]
-    author: Option<String>,
-    /// One commit, by its id or the beginning of it.
-    #[arg(long, value_name = "SHA", value_parser = commit)]
-    commit: Option<String>,
+    #[command(flatten)]
+    filter: Filter,
     /// At most so many.
     #[arg(long, value_name = "N", value_parser = limit)]
     limit: Option<usize>,
-    /// How to print.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    /// How to print; table unless given, ndjson with --follow.
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// The same as `--format json`.
     #[arg(long, conflicts_with = "format")]
     json: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Level {
-    Low,
-    Medium,
-    High,
-}
-
-impl Level {
-    /// As it stands in a record.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-        }
-    }
+    /// Go on with what changes, for downstream systems: ndjson or csv.
+    #[arg(long, conflicts_with_all = ["limit", "json"])]
+    follow: bool,
+    /// Where `--follow` keeps how far it has come.
+    #[arg(long, value_name = "FILE", requires = "follow")]
+    cursor: Option<PathBuf>,
+    /// Seconds between two looks for changes.
+    #[arg(long, value_name = "SECONDS", requires = "follow", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    every: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// For people.
     Table,
     /// One array.
@@ -93,64 +63,33 @@ enum Format {
     Csv,
 }
 
-fn day(text: &str) -> Result<String, String> {
-    text.parse::<jiff::civil::Date>()
-        .ok()
-        .filter(|_| text.len() == 10)
-        .map(|date| date.to_string())
-        .ok_or_else(|| "must be a day such as 2026-07-01".to_owned())
-}
-
-fn score(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|score| (0.0..=1.0).contains(score))
-        .ok_or_else(|| "must be a number from 0 to 1".to_owned())
-}
-
 fn limit(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|limit| *limit > 0).ok_or_else(|| "must be a whole number from 1".to_owned())
 }
 
-fn commit(text: &str) -> Result<String, String> {
-    let ok = (4..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if ok { Ok(text.to_ascii_lowercase()) } else { Err("must be 4 to 64 hexadecimal digits".to_owned()) }
-}
-
 pub(super) fn run(args: &QueryArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    // Days of ten characters compare as text.
-    if let (Some(since), Some(until)) = (&args.since, &args.until)
-        && since > until
-    {
-        let message = format!("--since {since} is later than --until {until}: no day lies between");
-        return Err(Failure::new(USAGE, message).hint("swap the two"));
-    }
     let session = Session::here(None)?;
-    let tenant = match &args.tenant {
-        Some(given) => config::tenant(given)
-            .map_err(|problem| Failure::new(USAGE, format!("--tenant {given:?} {problem}")))?,
-        None => session.settings.tenant.value.clone(),
-    };
-    let pseudonym = |who: &String| [who.clone(), Identity::pseudonym(&tenant, who)];
-    let query = Query {
-        authors: args.author.as_ref().map(pseudonym).into_iter().flatten().collect(),
-        tenant,
-        since: args.since.clone(),
-        until: args.until.clone(),
-        min_risk: args.min_risk,
-        tags: args.tags.clone(),
-        commit: args.commit.clone(),
-        level: args.level.map(|level| level.name().to_owned()),
-        rule: args.rule.clone(),
-        citation: args.citation.clone(),
-        path: args.path.clone(),
-        limit: args.limit,
-    };
+    let mut query = args.filter.query(&session)?;
+    query.limit = args.limit;
     let store = session.store()?;
-    let mut printer = Printer::new(if args.json { Format::Json } else { args.format }, ui);
+    if args.follow {
+        let format = args.format.unwrap_or(Format::Ndjson);
+        let destination = session.settings.destination.value.clone();
+        let every = std::time::Duration::from_secs(args.every.into());
+        return follow::run(follow::Follow {
+            store,
+            query,
+            destination,
+            format,
+            cursor: args.cursor.clone(),
+            every,
+        });
+    }
+    let format = if args.json { Format::Json } else { args.format.unwrap_or(Format::Table) };
+    let mut printer = Printer::new(format, ui);
     let mut failed = None;
     block_on(async {
-        let mut sink = |document: Value| match printer.print(&document) {
+        let mut sink = |document: Value| match printer.print(document) {
             Ok(()) => true,
             Err(error) => {
                 failed = Some(error);
@@ -163,7 +102,7 @@ pub(super) fn run(args: &QueryArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
         return Err(error);
     }
     let found = printer.finish()?;
-    if found == 0 && matches!(args.format, Format::Table) && !args.json {
+    if found == 0 && format == Format::Table {
         ui.note(format!(
             "no record of tenant {:?} matches; `gitops-agent status` shows what is still queued",
             query.tenant
@@ -185,24 +124,33 @@ const COLUMNS: &[&str] = &[
     "insertions",
     "deletions",
     "message",
+    "riskPercentile",
+    "riskCalibrated",
 ];
 
-struct Printer<'a> {
+pub(super) struct Printer<'a> {
     format: Format,
     ui: &'a mut Ui,
     count: usize,
     rows: Vec<Vec<String>>,
 }
 
+/// The columns of a table, and those that are there only where a record has something in them.
+const HEADING: &[&str] =
+    &["commit", "date", "risk", "percentile", "calibrated", "level", "tags", "repository", "message"];
+const BESIDE: std::ops::Range<usize> = 3..5;
+
 /// Rows that a table collects before it is printed, so that columns line up without holding everything.
 const PAGE: usize = 500;
 
 impl<'a> Printer<'a> {
-    fn new(format: Format, ui: &'a mut Ui) -> Self {
+    pub(super) fn new(format: Format, ui: &'a mut Ui) -> Self {
         Self { format, ui, count: 0, rows: Vec::new() }
     }
 
-    fn print(&mut self, document: &Value) -> Result<(), Failure> {
+    pub(super) fn print(&mut self, mut document: Value) -> Result<(), Failure> {
+        plain(&mut document);
+        let document = &document;
         self.count += 1;
         match self.format {
             Format::Ndjson => self.ui.json(document)?,
@@ -227,13 +175,28 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
+    /// Hands on what was printed.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        Ok(self.ui.raw().flush()?)
+    }
+
     fn flush_table(&mut self) -> Result<(), Failure> {
-        let heading = ["commit", "date", "risk", "level", "tags", "repository", "message"];
-        self.ui.table(&heading, std::mem::take(&mut self.rows))?;
+        let mut heading = HEADING.to_vec();
+        let mut rows = std::mem::take(&mut self.rows);
+        // Where no repository's history is known, nobody has these.
+        for column in BESIDE.rev() {
+            if rows.iter().all(|row| row[column].is_empty()) {
+                heading.remove(column);
+                for row in &mut rows {
+                    row.remove(column);
+                }
+            }
+        }
+        self.ui.table(&heading, rows)?;
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<usize, Failure> {
+    pub(super) fn finish(&mut self) -> Result<usize, Failure> {
         match self.format {
             Format::Json => self.ui.raw().write_all(if self.count == 0 { b"[]\n" } else { b"\n]\n" })?,
             Format::Table => self.flush_table()?,
@@ -242,6 +205,23 @@ impl<'a> Printer<'a> {
         }
         self.ui.raw().flush()?;
         Ok(self.count)
+    }
+}
+
+/// Whole numbers lose their fraction of zero, as they do in Cosmos DB: a record prints alike from either store.
+fn plain(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(plain),
+        Value::Object(fields) => fields.values_mut().for_each(plain),
+        Value::Number(number) if number.is_f64() => {
+            // Below 2^53 every whole number is exact.
+            if let Some(whole) = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < 9e15) {
+                #[expect(clippy::cast_possible_truncation, reason = "see above")]
+                let whole = whole as i64;
+                *value = whole.into();
+            }
+        }
+        _ => {}
     }
 }
 
@@ -268,13 +248,15 @@ fn subject(document: &Value) -> String {
 
 fn table_row(document: &Value) -> Vec<String> {
     let id = text(document, "/id");
+    let number = |name: &str, decimals: usize| {
+        document[name].as_f64().map_or_else(String::new, |number| format!("{number:.decimals$}"))
+    };
     vec![
         id.chars().take(12).collect(),
         text(document, "/commitDate"),
-        document
-            .pointer("/riskScore")
-            .and_then(Value::as_f64)
-            .map_or_else(String::new, |risk| format!("{risk:.3}")),
+        number("riskScore", 3),
+        number("riskPercentile", 1),
+        number("riskCalibrated", 3),
         text(document, "/riskLevel"),
         text(document, "/compliance"),
         text(document, "/repository/name"),
@@ -306,6 +288,8 @@ fn csv_row(document: &Value) -> Vec<String> {
         text(document, "/stats/insertions"),
         text(document, "/stats/deletions"),
         subject(document),
+        text(document, "/riskPercentile"),
+        text(document, "/riskCalibrated"),
     ]
     .into_iter()
     .map(cell)

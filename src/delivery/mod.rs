@@ -28,6 +28,7 @@
 //! before history: the queue is read again every few dozen records. What the store said is written back in
 //! transactions of up to 256 answers; a crash before that sends those records again.
 
+mod import;
 mod lock;
 mod one;
 mod pace;
@@ -42,6 +43,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
+pub use import::{Arrival, Import, Imported, Patience, Told, import};
 pub use lock::{WorkerLock, claim};
 use pace::Pace;
 pub use pace::{AGAIN, Backoff, HELD};

@@ -51,12 +51,25 @@ pub(super) async fn send(store: &dyn Store, batch: Vec<Waiting>) -> Vec<Answer> 
             Err(error) => answers.push(refuse(waiting, format!("the queued record is damaged: {error}"))),
         }
     }
-    let created = match &documents[..] {
+    let said = put(store, &documents).await;
+    answers.extend(sound.into_iter().zip(said).map(|(waiting, (said, costs))| Answer {
+        waiting,
+        said,
+        costs,
+    }));
+    answers
+}
+
+/// Brings documents into the store, in one operation where it takes several; for each, in order, what became of it and
+/// what its requests cost.
+pub(super) async fn put(store: &dyn Store, documents: &[(Key, Value)]) -> Vec<(Said, Vec<Cost>)> {
+    let created = match documents {
         [] => Vec::new(),
         [(key, document)] => vec![store.create(key, document).await],
         several => store.create_many(several).await,
     };
-    for ((waiting, (key, document)), result) in sound.into_iter().zip(&documents).zip(created) {
+    let mut answers = Vec::with_capacity(documents.len());
+    for ((key, document), result) in documents.iter().zip(created) {
         let mut costs = Vec::new();
         let said = match result {
             Ok(Charged { cost, .. }) => {
@@ -72,7 +85,7 @@ pub(super) async fn send(store: &dyn Store, batch: Vec<Waiting>) -> Vec<Answer> 
                 Said::Failed(error)
             }
         };
-        answers.push(Answer { waiting, said, costs });
+        answers.push((said, costs));
     }
     answers
 }

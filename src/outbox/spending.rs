@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::enqueue::from_json;
+use super::enqueue::{from_json, name_of};
 use super::{DestinationId, Outbox, OutboxError};
 use crate::destination::Destination;
 
@@ -84,6 +84,43 @@ impl Outbox {
             .query_row([name(destination, day_of(now))], |row| row.get(0))
             .optional()?;
         Ok(units(sum.unwrap_or(0)))
+    }
+
+    /// Adds what a destination charged for something else than queued records, request units.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn charge(
+        &mut self,
+        destination: &Destination,
+        request_units: f64,
+        now: Timestamp,
+    ) -> Result<(), OutboxError> {
+        let transaction = self.begin()?;
+        let name = name_of(destination);
+        transaction.execute("INSERT INTO destinations (name) VALUES (?1) ON CONFLICT DO NOTHING", [&name])?;
+        let id = transaction.query_row(
+            "SELECT destination FROM destinations WHERE name = ?1",
+            [&name],
+            |row| row.get(0),
+        )?;
+        add(&transaction, DestinationId(id), request_units, now)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// What is left of a day's budget at a destination, request units.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn left_of(
+        &self,
+        budget: u32,
+        destination: &Destination,
+        now: Timestamp,
+    ) -> Result<f64, OutboxError> {
+        let today = |spent: &&DaySpent| spent.day == day_of(now);
+        let spent = self.spending(destination)?.iter().find(today).map_or(0.0, |spent| spent.request_units);
+        Ok((f64::from(budget) - spent).max(0.0))
     }
 
     /// The days on which a destination charged anything, oldest first.

@@ -17,8 +17,8 @@ use rusqlite::{params, types::Value as Bound};
 use serde_json::Value;
 
 use super::{
-    Charged, CheckItem, Cost, DIFFERING_COPIES, ErrorClass, Key, Query, Sink, Store, StoreError, Stored,
-    StoredKey,
+    Changes, Charged, CheckItem, Cost, DIFFERING_COPIES, ErrorClass, FOREIGN_CURSOR, Key, Page, Query, Sink,
+    Store, StoreError, Stored, StoredKey,
 };
 use crate::sqlite::{self, Opening};
 
@@ -27,6 +27,9 @@ pub const FILE_NAME: &str = "store.db";
 
 /// Documents written with one sync.
 const BATCH: usize = 256;
+
+/// Changes in one page.
+const PAGE: usize = 256;
 
 const SCHEMA: &[&str] = &["
     CREATE TABLE documents (
@@ -46,6 +49,16 @@ const SCHEMA: &[&str] = &["
     CREATE INDEX documents_newest ON documents (tenant, date DESC, timestamp DESC, id);
     CREATE INDEX documents_commit ON documents (tenant, id);
     CREATE INDEX documents_risk ON documents (tenant, risk);
+",
+"
+    -- Counts a tenant's writes: the order in which `changes` gives documents. One writes at a time, so a number is seen
+    -- before any higher one is given.
+    ALTER TABLE documents ADD COLUMN change INTEGER NOT NULL DEFAULT 0;
+    UPDATE documents SET change = document;
+    CREATE UNIQUE INDEX documents_change ON documents (tenant, change);
+    -- Tells this file from one that took its place, where the numbers mean something else.
+    CREATE TABLE identity (store TEXT NOT NULL) STRICT;
+    INSERT INTO identity VALUES (lower(hex(randomblob(8))));
 "];
 
 /// The store in one folder.
@@ -139,8 +152,10 @@ fn columns(key: &Key, document: &Value) -> [Bound; 9] {
 fn insert(connection: &Connection, key: &Key, document: &Value) -> rusqlite::Result<bool> {
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO documents (tenant, date, id, version, timestamp, risk, digest, compliance, ttl, body)
-             VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (tenant, date, id) DO NOTHING",
+            "INSERT INTO documents (tenant, date, id, version, timestamp, risk, digest, compliance, ttl, body, change)
+             VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9,
+                 (SELECT coalesce(max(change), 0) + 1 FROM documents WHERE tenant = ?1))
+             ON CONFLICT (tenant, date, id) DO NOTHING",
         )?
         .execute(params_from_iter(columns(key, document)))?;
     Ok(inserted == 1)
@@ -213,6 +228,46 @@ fn statement_of(query: &Query) -> Result<(String, Vec<Bound>), StoreError> {
     Ok((sql, bound))
 }
 
+/// See [`Store::changes`].
+struct LocalChanges<'a> {
+    store: &'a LocalStore,
+    identity: String,
+    tenant: String,
+    /// The last change that was given.
+    after: i64,
+}
+
+fn foreign_cursor() -> StoreError {
+    let message = "the cursor is not one of this local store";
+    StoreError::new(ErrorClass::Refused, FOREIGN_CURSOR, message)
+}
+
+#[async_trait]
+impl Changes for LocalChanges<'_> {
+    async fn next(&mut self) -> Result<Charged<Page>, StoreError> {
+        let start = Instant::now();
+        let rows = self
+            .store
+            .lock()
+            .prepare_cached(
+                "SELECT body, id, tenant, date, timestamp, risk, digest, compliance, ttl, change FROM documents
+                 WHERE tenant = ?1 AND change > ?2 ORDER BY change LIMIT ?3",
+            )
+            .and_then(|mut statement| {
+                let rows = statement.query_map(params![self.tenant, self.after, PAGE as i64], |row| {
+                    Ok((document_of(row)?, row.get::<_, i64>(9)?))
+                })?;
+                rows.collect::<rusqlite::Result<Vec<(Value, i64)>>>()
+            })
+            .map_err(|error| failed(&error))?;
+        self.after = rows.last().map_or(self.after, |(_, change)| *change);
+        let caught_up = rows.len() < PAGE;
+        let documents = rows.into_iter().map(|(document, _)| document).collect();
+        let cursor = format!("{}/{}", self.identity, self.after);
+        Ok(charged(start, Page { documents, cursor, caught_up }))
+    }
+}
+
 #[async_trait]
 impl Store for LocalStore {
     async fn create(&self, key: &Key, document: &Value) -> Result<Charged<()>, StoreError> {
@@ -279,7 +334,8 @@ impl Store for LocalStore {
             .lock()
             .prepare_cached(
                 "UPDATE documents SET version = version + 1, timestamp = ?4, risk = ?5, digest = ?6,
-                     compliance = ?7, ttl = ?8, body = ?9
+                     compliance = ?7, ttl = ?8, body = ?9,
+                     change = (SELECT max(change) + 1 FROM documents WHERE tenant = ?1)
                  WHERE tenant = ?1 AND date = ?2 AND id = ?3 AND CAST(version AS TEXT) = ?10",
             )
             .and_then(|mut statement| {
@@ -344,6 +400,21 @@ impl Store for LocalStore {
             })
             .map_err(|error| failed(&error))?;
         Ok(charged(start, keys))
+    }
+
+    async fn changes(&self, tenant: &str, after: Option<&str>) -> Result<Box<dyn Changes + '_>, StoreError> {
+        let identity = self
+            .lock()
+            .query_row("SELECT store FROM identity", [], |row| row.get::<_, String>(0))
+            .map_err(|error| failed(&error))?;
+        let after = match after {
+            None => 0,
+            Some(cursor) => match cursor.split_once('/') {
+                Some((store, number)) if store == identity => number.parse().map_err(|_| foreign_cursor())?,
+                _ => return Err(foreign_cursor()),
+            },
+        };
+        Ok(Box::new(LocalChanges { store: self, identity, tenant: tenant.to_owned(), after }))
     }
 
     async fn init(&self) -> Result<Vec<CheckItem>, StoreError> {

@@ -10,7 +10,7 @@ pub mod local;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A property that a store adds to a document of a query when what it filters and sorts by says something else
 /// than the document does: somebody changed one without the other.
@@ -90,11 +90,31 @@ pub struct Query {
     pub path: Option<String>,
     /// Any of these is the author's address or name, in any case, or their pseudonym.
     pub authors: Vec<String>,
+    /// The id or the name of a repository that has the commit.
+    pub repository: Option<String>,
     /// At most so many documents.
     pub limit: Option<usize>,
 }
 
 impl Query {
+    /// Whether a document is an answer, the limit aside: what a store finds by its own means included, for documents
+    /// that come another way ([`Store::changes`]).
+    #[must_use]
+    pub fn matches(&self, document: &Value) -> bool {
+        let text = |name: &str| document[name].as_str().unwrap_or_default();
+        let has_tag =
+            |tag: &String| document["compliance"].as_array().is_some_and(|all| all.contains(&json!(tag)));
+        document["tenantId"] == self.tenant.as_str()
+            && self.since.as_deref().is_none_or(|since| text("commitDate") >= since)
+            && self.until.as_deref().is_none_or(|until| text("commitDate") <= until)
+            && self
+                .min_risk
+                .is_none_or(|least| document["riskScore"].as_f64().is_some_and(|risk| risk >= least))
+            && self.tags.iter().all(has_tag)
+            && self.commit.as_ref().is_none_or(|commit| text("id").starts_with(&commit.to_ascii_lowercase()))
+            && self.admits(document)
+    }
+
     /// Whether a document has what `level` and the filters after it ask for. No store indexes these but the
     /// level, since each indexed property adds to the price of every write: they are looked for in the documents
     /// that the other filters leave, here, so that every store means the same by them.
@@ -121,12 +141,17 @@ impl Query {
             let names: Vec<_> = names.into_iter().flatten().map(|name| name.to_lowercase()).collect();
             self.authors.iter().any(|author| names.contains(&author.to_lowercase()))
         };
-        level && rule && citation && path && author
+        let repository = self.repository.as_ref().is_none_or(|wanted| {
+            let is = |one: &Value| ["id", "name"].iter().any(|name| one[name] == wanted.as_str());
+            is(&document["repository"]) || any("alsoIn", &is)
+        });
+        level && rule && citation && path && author && repository
     }
 
     /// Whether [`Query::admits`] may leave out documents that a store finds by its own means.
     fn narrows(&self) -> bool {
-        self.rule.is_some() || self.citation.is_some() || self.path.is_some() || !self.authors.is_empty()
+        let sought = [&self.rule, &self.citation, &self.path, &self.repository];
+        sought.iter().any(|filter| filter.is_some()) || !self.authors.is_empty()
     }
 }
 
@@ -209,6 +234,27 @@ pub struct CheckItem {
 /// Receives documents of a query one by one; returning `false` ends the query.
 pub type Sink<'a> = &'a mut (dyn FnMut(Value) -> bool + Send);
 
+/// Some of a tenant's changes, as [`Changes::next`] gives them.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Documents as they are now, each after what it was before; none where nothing has changed here.
+    pub documents: Vec<Value>,
+    /// Where reading goes on after this page; only the store that gave it knows what it means.
+    pub cursor: String,
+    /// Whether nothing is left for now.
+    pub caught_up: bool,
+}
+
+/// The kind of the error that says that a cursor is of another store, or none.
+pub const FOREIGN_CURSOR: &str = "foreign-cursor";
+
+/// A tenant's changes, page by page, without an end.
+#[async_trait::async_trait]
+pub trait Changes: Send {
+    /// The next page. After an error it may be called again: nothing is passed over.
+    async fn next(&mut self) -> Result<Charged<Page>, StoreError>;
+}
+
 /// A place that keeps documents by [`Key`].
 #[async_trait::async_trait]
 pub trait Store: Send + Sync {
@@ -252,6 +298,10 @@ pub trait Store: Send + Sync {
         since: Option<&str>,
         until: Option<&str>,
     ) -> Result<Charged<Vec<StoredKey>>, StoreError>;
+
+    /// A tenant's documents in the order in which they were created or replaced, from the first on or from where a
+    /// cursor says. Each that changes comes at least once after its last change; versions in between may be left out.
+    async fn changes(&self, tenant: &str, after: Option<&str>) -> Result<Box<dyn Changes + '_>, StoreError>;
 
     /// Creates what is missing (database, container, policy, time to live); safe to repeat.
     async fn init(&self) -> Result<Vec<CheckItem>, StoreError>;

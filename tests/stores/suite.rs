@@ -1,7 +1,7 @@
 //! What every store does. Each function gets a store that is ready and empty.
 
 use futures::future::join_all;
-use gitops_agent::store::{ErrorClass, Key, Query, Store, StoredKey};
+use gitops_agent::store::{Changes, ErrorClass, FOREIGN_CURSOR, Key, Query, Store, StoredKey};
 use serde_json::{Value, json};
 
 /// A record of the field's model with the properties that stores look at. `time` is RFC 3339 in UTC.
@@ -487,4 +487,82 @@ pub(crate) async fn init_repeats_and_check_agrees(store: &dyn Store) {
     let items = store.check().await;
     assert!(!items.is_empty() && items.iter().all(|item| item.ok), "{items:?}");
     assert_eq!(ids(store, &of("t")).await.len(), 6, "what was there is still there");
+}
+
+/// What has changed until nothing is left, by number and message, and the cursor behind it.
+async fn changed(changes: &mut dyn Changes) -> (Vec<String>, String) {
+    let mut seen = Vec::new();
+    loop {
+        let page = changes.next().await.unwrap().value;
+        for document in &page.documents {
+            assert!(document["_etag"].is_null() && document["_ts"].is_null(), "{document}");
+            let number = document["id"].as_str().unwrap()[..8].trim_start_matches('0');
+            seen.push(format!("{number} {}", document["message"].as_str().unwrap()));
+        }
+        if page.caught_up {
+            seen.sort();
+            return (seen, page.cursor);
+        }
+    }
+}
+
+async fn rewrite(store: &dyn Store, document: &Value, message: &str) {
+    let mut document = document.clone();
+    document["message"] = json!(message);
+    let etag = store.read(&key(&document)).await.unwrap().value.unwrap().etag;
+    store.replace(&key(&document), &document, &etag).await.unwrap();
+}
+
+pub(crate) async fn changes_go_on_where_they_were(store: &dyn Store) {
+    let documents: Vec<Value> =
+        (1..=5).map(|number| document("t", &format!("2026-01-0{number}T03:04:05Z"), number)).collect();
+    for document in &documents[..3] {
+        put(store, document).await;
+    }
+    put(store, &document("u", "2026-01-02T03:04:05Z", 9)).await;
+    let mut changes = store.changes("t", None).await.unwrap();
+    let change = "Change audit logging";
+    let (seen, first) = changed(&mut *changes).await;
+    assert_eq!(seen, [format!("1 {change}"), format!("2 {change}"), format!("3 {change}")]);
+    assert_eq!(changed(&mut *changes).await.0, [""; 0], "nothing twice");
+
+    // New ones and replaced ones, the latter in their last form; another tenant's are not among them.
+    put(store, &documents[3]).await;
+    rewrite(store, &documents[0], "once").await;
+    rewrite(store, &documents[0], "twice").await;
+    put(store, &document("u", "2026-01-02T03:04:05Z", 8)).await;
+    let later = ["1 twice".to_owned(), format!("4 {change}")];
+    let (seen, second) = changed(&mut *changes).await;
+    assert_eq!(seen, later);
+    // Another reader with the cursor of before, and one that begins anew.
+    assert_eq!(changed(&mut *store.changes("t", Some(&first)).await.unwrap()).await.0, later);
+    assert_eq!(changed(&mut *store.changes("t", Some(&second)).await.unwrap()).await.0, [""; 0]);
+    let whole = changed(&mut *store.changes("t", None).await.unwrap()).await.0;
+    assert_eq!(whole, ["1 twice", &format!("2 {change}"), &format!("3 {change}"), &format!("4 {change}")]);
+    assert_eq!(changed(&mut *store.changes("nobody", None).await.unwrap()).await.0, [""; 0]);
+}
+
+pub(crate) async fn changes_are_read_in_pages(store: &dyn Store) {
+    for number in 1..=300 {
+        put(store, &document("t", &format!("2026-01-{:02}T03:04:05Z", number % 28 + 1), number)).await;
+    }
+    let mut changes = store.changes("t", None).await.unwrap();
+    let first = changes.next().await.unwrap().value;
+    assert!(!first.caught_up && first.documents.len() < 300);
+    // Behind a page, in the middle of it all.
+    let rest = changed(&mut *store.changes("t", Some(&first.cursor)).await.unwrap()).await.0;
+    assert_eq!(first.documents.len() + rest.len(), 300);
+    assert_eq!(changed(&mut *changes).await.0, rest);
+}
+
+pub(crate) async fn a_foreign_cursor_is_refused(store: &dyn Store) {
+    put(store, &document("t", "2026-01-02T03:04:05Z", 1)).await;
+    for cursor in ["", "7", "0123456789abcdef/7", "c1.e30", "c1.bm90aGluZw"] {
+        let error = match store.changes("t", Some(cursor)).await {
+            Ok(mut changes) => changes.next().await.err(),
+            Err(error) => Some(error),
+        };
+        let error = error.unwrap_or_else(|| panic!("{cursor:?} was taken"));
+        assert_eq!((error.class, error.kind), (ErrorClass::Refused, FOREIGN_CURSOR), "{cursor:?}: {error}");
+    }
 }

@@ -22,6 +22,7 @@
 //! in the process's environment.
 
 mod answer;
+mod changes;
 mod credential;
 mod errors;
 #[cfg(all(test, feature = "fault_injection"))]
@@ -49,7 +50,7 @@ pub use credential::{AccountKey, CredentialEnvironment};
 use self::credential::Chosen;
 use self::errors::{Operation, Place};
 use self::once::Once;
-use super::{Charged, CheckItem, Cost, Key, Query, Sink, Store, StoreError, Stored, StoredKey};
+use super::{Changes, Charged, CheckItem, Cost, Key, Query, Sink, Store, StoreError, Stored, StoredKey};
 use crate::destination::Credential;
 
 /// The longest that one operation takes, connecting and the SDK's own retries included. The SDK repeats a 449 for
@@ -408,6 +409,10 @@ impl Store for CosmosStore {
         until: Option<&str>,
     ) -> Result<Charged<Vec<StoredKey>>, StoreError> {
         self.select_keys(tenant, since, until).await
+    }
+
+    async fn changes(&self, tenant: &str, after: Option<&str>) -> Result<Box<dyn Changes + '_>, StoreError> {
+        Ok(Box::new(self.feed(tenant, after)))
     }
 
     async fn init(&self) -> Result<Vec<CheckItem>, StoreError> {

@@ -31,6 +31,9 @@ use crate::store::{Charged, Cost, Key, Query, Sink, Store as _, StoreError, Stor
 
 /// A page for a query with a limit has at most so many documents.
 const MAX_PAGE: usize = 100;
+/// A page for one without: what is held in memory is bounded whatever the service would send at once, and some 1.5 MB
+/// come over a slow line in the 6 s that the SDK gives a request.
+const WHOLE_PAGE: usize = 500;
 /// The shortest prefix of a commit id that is looked up.
 const MIN_PREFIX: usize = 4;
 
@@ -189,8 +192,12 @@ impl CosmosStore {
             }
             None => vec![whole],
         };
-        // What is looked at here may be one document in a thousand: no page size can be derived from the limit.
-        let page = query.limit.filter(|_| !query.narrows());
+        // One more than wanted, which tells whether the last second has further documents. Where documents are looked
+        // at here, one in a thousand may be wanted: no page size can be derived from the limit.
+        let page = match query.limit.filter(|_| !query.narrows()) {
+            Some(limit) => limit.min(MAX_PAGE - 1) + 1,
+            None => WHOLE_PAGE,
+        };
         let mut ordered = Ordered { sink, left: query.limit.unwrap_or(usize::MAX), same_second: Vec::new() };
         let mut cost = Cost::default();
         for range in ranges {
@@ -198,7 +205,7 @@ impl CosmosStore {
                 strip(&mut document);
                 !query.admits(&document) || ordered.push(document)
             };
-            let pages = self.pages::<Value>(statement(query, &range), range.scope(), page, &mut take);
+            let pages = self.pages::<Value>(statement(query, &range), range.scope(), Some(page), &mut take);
             let spent = pages.await.map_err(|error| StoreError { cost: cost + error.cost, ..error })?.cost;
             cost = cost + spent;
             if ordered.left == 0 {
@@ -249,21 +256,18 @@ impl CosmosStore {
         Ok(Charged { value: keys, cost: charged.cost })
     }
 
-    /// Runs a statement page by page; each page is bounded in time like any operation.
+    /// Runs a statement in pages of at most `size`; each is bounded in time like any operation.
     async fn pages<T: DeserializeOwned + Send + 'static>(
         &self,
         statement: Result<Sql, Failure>,
         scope: FeedScope,
-        limit: Option<usize>,
+        size: Option<usize>,
         each: &mut (dyn FnMut(T) -> bool + Send),
     ) -> Result<Charged<()>, StoreError> {
         let started = Instant::now();
         let opened = self.run(Operation::Query, async {
-            // One more than wanted, which tells whether the last second has further documents.
-            let size = limit.and_then(|limit| u32::try_from(limit.min(MAX_PAGE - 1) + 1).ok());
-            let size = size
-                .and_then(NonZeroU32::new)
-                .map_or(MaxItemCountHint::ServerDecides, MaxItemCountHint::Limit);
+            let size = size.and_then(|size| NonZeroU32::new(u32::try_from(size).ok()?));
+            let size = size.map_or(MaxItemCountHint::ServerDecides, MaxItemCountHint::Limit);
             let options = QueryOptions::default().with_max_item_count(size);
             let items = self.container().await?.query_items::<T>(statement?, scope, Some(options)).await?;
             Ok((items.into_pages(), None::<Arc<DiagnosticsContext>>))
