@@ -141,6 +141,28 @@ pub struct RuleSet {
     builtin: OnceLock<Vec<Pack>>,
 }
 
+/// The files of the packs of one folder, in the order of loading: what was read, before it is understood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackTexts(Vec<Vec<(String, String)>>);
+
+impl PackTexts {
+    /// Reads the pack in `dir`, or every pack in a folder of it.
+    ///
+    /// # Errors
+    /// A file cannot be read, is none, too large or not UTF-8, or there is no pack.
+    pub fn read(dir: &Path) -> Result<Self, RuleError> {
+        let folders = pack::pack_folders(dir)?;
+        Ok(Self(folders.iter().map(|folder| pack::pack_files(folder)).collect::<Result<_, _>>()?))
+    }
+
+    /// SHA-256 over names and texts, lower-case hex.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let packs: String = self.0.iter().map(|files| pack::digest(files)).collect();
+        hex(&Sha256::digest(packs.as_bytes()))
+    }
+}
+
 /// A rule in the engine, parsed when first asked.
 struct Slot {
     source: Source,
@@ -196,10 +218,17 @@ impl RuleSet {
     /// # Errors
     /// Anything that is not exactly the format; the error names file, line, rule and next step.
     pub fn with_folder(self, dir: &Path) -> Result<Self, RuleError> {
+        self.with_texts(&PackTexts::read(dir)?)
+    }
+
+    /// Adds packs that were read before.
+    ///
+    /// # Errors
+    /// Anything that is not exactly the format; the error names file, line, rule and next step.
+    pub fn with_texts(self, texts: &PackTexts) -> Result<Self, RuleError> {
         let Self { mut known, mut loaded, .. } = self;
-        for folder in pack::pack_folders(dir)? {
-            let files = pack::pack_files(&folder)?;
-            let pack = pack::parse_pack(&files, &known, &pattern::try_patterns)?;
+        for files in &texts.0 {
+            let pack = pack::parse_pack(files, &known, &pattern::try_patterns)?;
             known.push(pack.known());
             loaded.push(pack);
         }
