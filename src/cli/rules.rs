@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use gitops_agent::capture::Repo;
+use gitops_agent::rules::CheckFailure;
 use serde_json::json;
 
 use super::failure::{Failure, NO};
@@ -87,9 +89,24 @@ fn list(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
 }
 
 fn check(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let report = Session::here(options.rules.clone())?.rules()?;
+    let rules = Session::here(options.rules.clone())?.rules()?;
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    let report = report.check(&today);
+    let mut report = rules.check(&today);
+    if let Some(bytes) = carried()? {
+        let (_, problems) = rules.carried_rules(&bytes);
+        report.failures.extend(problems.into_iter().map(|message| CheckFailure {
+            pack: "carried".to_owned(),
+            rule: "carried".to_owned(),
+            test: "format".to_owned(),
+            message,
+        }));
+        if let Some(carried) = rules.check_carried(&bytes, &today) {
+            report.failures.extend(carried.failures);
+            report.notes.extend(carried.notes);
+            report.rules += carried.rules;
+            report.tests += carried.tests;
+        }
+    }
     if options.json {
         ui.json(&report)?;
     } else {
@@ -107,4 +124,14 @@ fn check(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
         ))?;
     }
     Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
+/// What the repository at hand carries, as it lies in the worktree, committed or not; at most as much as is read of
+/// a commit.
+fn carried() -> Result<Option<Vec<u8>>, Failure> {
+    let Ok(repo) = Repo::open_from_env() else { return Ok(None) };
+    let Some(path) = repo.workdir().map(|folder| folder.join(".gitops-agent.toml")) else { return Ok(None) };
+    let small =
+        std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() <= 64 << 10);
+    Ok(if small { Some(std::fs::read(&path)?) } else { None })
 }

@@ -12,6 +12,7 @@
 //!
 //! Limits: 200 findings and 100 points a commit, 1 MiB for a compiled regular expression, 65 535 rules.
 
+mod additions;
 mod carried;
 pub(crate) mod check;
 mod components;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use additions::carried_ticket;
 pub use check::{CheckFailure, CheckNote, CheckReport};
 pub use infer::{INFERENCE, Inference, infer_from_face, infer_from_paths};
 pub use pack::{Citation, CitationKind, Pack, PackId, RuleError};
@@ -121,7 +123,7 @@ pub struct Finding {
 /// What the rules say of a commit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// By points, then rule, then path; at most 200.
+    /// By points, then rule, then path, those of carried rules behind all others; at most 200.
     pub findings: Vec<Finding>,
     /// The points of all findings, those of low and medium severity at most 24 together, at most 100 in all.
     pub points: f64,
@@ -139,6 +141,10 @@ pub struct RuleSet {
     loaded: Vec<Pack>,
     /// The built-in packs with texts and examples, parsed when asked for.
     builtin: OnceLock<Vec<Pack>>,
+    /// Whether the built-in packs are among them; carried rules stand alone.
+    embedded: bool,
+    /// The rules that repositories carry, as far as they were met.
+    carried: additions::Cache,
 }
 
 /// The files of the packs of one folder, in the order of loading: what was read, before it is understood.
@@ -210,7 +216,22 @@ impl RuleSet {
             .collect();
         lines.sort();
         let digest = hex(&Sha256::digest(lines.concat().as_bytes()));
-        Self { known, ids, digest, engine: OnceLock::new(), loaded, builtin: OnceLock::new() }
+        Self {
+            known,
+            ids,
+            digest,
+            engine: OnceLock::new(),
+            loaded,
+            builtin: OnceLock::new(),
+            embedded: true,
+            carried: additions::Cache::default(),
+        }
+    }
+
+    /// One pack without the built-in ones.
+    fn alone(pack: Pack) -> Self {
+        let builtin = OnceLock::from(Vec::new());
+        Self { embedded: false, builtin, ..Self::of(vec![pack.known()], vec![pack]) }
     }
 
     /// Adds the pack in `dir`, or every pack in a folder of it.
@@ -228,7 +249,8 @@ impl RuleSet {
     pub fn with_texts(self, texts: &PackTexts) -> Result<Self, RuleError> {
         let Self { mut known, mut loaded, .. } = self;
         for files in &texts.0 {
-            let pack = pack::parse_pack(files, &known, &pattern::try_patterns)?;
+            let pack =
+                pack::parse_pack(files, &known, &|rule| pattern::try_patterns(rule, pattern::REGEX_LIMIT))?;
             known.push(pack.known());
             loaded.push(pack);
         }
@@ -242,7 +264,8 @@ impl RuleSet {
     pub fn with_required_declarations(self) -> Result<Self, RuleError> {
         let Self { mut known, mut loaded, .. } = self;
         let files = [("declared-required/pack.toml".to_owned(), REQUIRED.replace("\r\n", "\n"))];
-        let pack = pack::parse_pack(&files, &known, &pattern::try_patterns)?;
+        let pack =
+            pack::parse_pack(&files, &known, &|rule| pattern::try_patterns(rule, pattern::REGEX_LIMIT))?;
         known.push(pack.known());
         loaded.push(pack);
         Ok(Self::of(known, loaded))
@@ -260,13 +283,13 @@ impl RuleSet {
         &self.ids
     }
 
-    /// Judges a commit of a repository of that class.
+    /// Judges a commit of a repository of that class, by the packs and by what its tree carries.
     #[must_use]
     pub fn judge(&self, facts: &CommitFacts, class: Class) -> Verdict {
-        self.engine.get_or_init(|| self.build_engine()).judge(facts, class, &self.known)
+        self.judge_asking(facts, class, &mut |rule, commit, view| rule.find(commit, view))
     }
 
-    /// As [`RuleSet::judge`], and adds to `spent`, by rule, the time that asking it took.
+    /// As [`RuleSet::judge`], and adds to `spent`, by rule of the packs, the time that asking it took.
     #[must_use]
     pub fn judge_timed(
         &self,
@@ -274,8 +297,7 @@ impl RuleSet {
         class: Class,
         spent: &mut BTreeMap<String, Duration>,
     ) -> Verdict {
-        let engine = self.engine.get_or_init(|| self.build_engine());
-        engine.judge_with(facts, class, &self.known, &mut |rule, commit, view| {
+        self.judge_asking(facts, class, &mut |rule, commit, view| {
             let start = Instant::now();
             let found = rule.find(commit, view);
             let time = start.elapsed();
@@ -289,19 +311,32 @@ impl RuleSet {
         })
     }
 
+    fn judge_asking(&self, facts: &CommitFacts, class: Class, ask: &mut matcher::Ask<'_>) -> Verdict {
+        let engine = self.engine.get_or_init(|| self.build_engine());
+        let carried = facts.carried.as_deref().map(carried::Carried::read).unwrap_or_default();
+        // Carried rules have none of their own to ask.
+        let more = self.embedded && !carried.rules.is_empty();
+        let mut verdict = engine.judge_with(facts.judged(), facts, class, (&self.known, carried), ask);
+        if more {
+            self.judge_carried(facts, class, &mut verdict);
+        }
+        verdict
+    }
+
     fn build_engine(&self) -> Engine {
         let disabled: Vec<&String> = self.loaded.iter().flat_map(|pack| &pack.disable).collect();
         let names = self.known.iter().flat_map(|pack| &pack.rules);
-        let embedded = BODIES.lines().map(Source::Embedded);
+        let bodies = if self.embedded { BODIES } else { "" };
+        let embedded = bodies.lines().map(Source::Embedded);
         let loaded = self.loaded.iter().flat_map(|pack| &pack.rules);
         let sources = embedded.chain(loaded.clone().map(|rule| Source::Loaded(Box::new(rule.clone()))));
         let slots: Vec<Slot> = names
             .zip(sources)
             .map(|(name, source)| Slot::new(if disabled.contains(&name) { Source::Disabled } else { source }))
             .collect();
-        let mut index = Index::read(INDEX);
+        let mut index = if self.embedded { Index::read(INDEX) } else { Index::default() };
         if !self.loaded.is_empty() {
-            let first = u16::try_from(BODIES.lines().count()).unwrap_or(u16::MAX);
+            let first = u16::try_from(bodies.lines().count()).unwrap_or(u16::MAX);
             index.append(Index::build(loaded), first);
         }
         Engine::new(index, slots)
@@ -398,7 +433,7 @@ mod tests {
             full.iter().map(|rule| &rule.id).collect::<Vec<_>>()
         );
         for rule in full {
-            assert_eq!(pattern::try_patterns(rule), Ok(()), "{}", rule.id);
+            assert_eq!(pattern::try_patterns(rule, pattern::REGEX_LIMIT), Ok(()), "{}", rule.id);
         }
         assert!(rules.packs().len() >= 4);
     }

@@ -188,7 +188,13 @@ pub(super) struct Place<'a> {
     rule: Option<&'a str>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// A place in a file: where the rule or value begins, as a number of bytes.
+    #[allow(dead_code, reason = "the build script reads packs only")]
+    pub(super) fn new(file: &'a str, text: &'a str, offset: Option<usize>, rule: Option<&'a str>) -> Self {
+        Self { file, text, offset, rule }
+    }
+
     /// An error here.
     pub(super) fn error(&self, problem: impl Into<String>, next: impl Into<String>) -> RuleError {
         let line = self.offset.map(|at| {
@@ -350,6 +356,10 @@ pub(crate) fn parse_pack(
                 return Err(
                     place.error(format!("the id is already used in {first}"), "give this rule another id")
                 );
+            }
+            if rule.id.starts_with("carried.") {
+                let next = "`carried.` is for rules that a repository carries; take the tag's name";
+                return Err(place.error("the id begins with `carried.`", next));
             }
             check_rule(&rule, &citations, &place)?;
             patterns(&rule).map_err(|problem| place.error(problem, "correct the pattern"))?;

@@ -65,7 +65,12 @@ impl Commit<'_> {
     fn is_void(&self, line: &[u8]) -> bool {
         carried::inline(line).is_some_and(|(rule, allowed)| {
             allowed.is_none_or(|allowed| allowed.until < self.day())
-                || !self.known.iter().any(|pack| pack.rules.contains(&rule))
+                || !self
+                    .known
+                    .iter()
+                    .map(|pack| &pack.rules)
+                    .chain([&self.carried.rules])
+                    .any(|ids| ids.contains(&rule))
         })
     }
 }
