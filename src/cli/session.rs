@@ -162,6 +162,17 @@ impl Session {
         }
     }
 
+    /// The rules in force, but packs that are in `folder` too taken from there.
+    pub(super) fn rules_with_versions(&self, folder: &Path) -> Result<RuleSet, Failure> {
+        let further =
+            self.settings.rules.as_ref().map(|folder| PackTexts::read(&folder.value)).transpose()?;
+        let rules = RuleSet::of_other_versions(further.as_ref(), &PackTexts::read(folder)?)?;
+        Ok(match self.settings.declarations.value {
+            Declarations::Required => rules.with_required_declarations()?,
+            _ => rules,
+        })
+    }
+
     /// The packs of this program.
     fn built_in(&self) -> Result<RuleSet, RuleError> {
         let rules = RuleSet::builtin();

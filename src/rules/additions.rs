@@ -58,7 +58,7 @@ impl Cache {
             return rules.clone();
         }
         let (pack, _) = read(bytes, known);
-        let rules = (!pack.rules.is_empty()).then(|| Arc::new(RuleSet::alone(pack)));
+        let rules = (!pack.rules.is_empty()).then(|| Arc::new(RuleSet::alone(vec![pack])));
         if cache.len() == CACHE {
             cache.clear();
         }
@@ -225,7 +225,7 @@ impl RuleSet {
     #[must_use]
     pub fn check_carried(&self, bytes: &[u8], today: &str) -> Option<super::CheckReport> {
         let (pack, _) = read(bytes, &self.known);
-        (!pack.rules.is_empty()).then(|| Self::alone(pack).check(today))
+        (!pack.rules.is_empty()).then(|| Self::alone(vec![pack]).check(today))
     }
 
     /// Adds to a verdict what the carried rules say.

@@ -141,7 +141,7 @@ pub struct RuleSet {
     loaded: Vec<Pack>,
     /// The built-in packs with texts and examples, parsed when asked for.
     builtin: OnceLock<Vec<Pack>>,
-    /// Whether the built-in packs are among them; carried rules stand alone.
+    /// Whether the built-in packs are among them, and not only what was loaded.
     embedded: bool,
     /// The rules that repositories carry, as far as they were met.
     carried: additions::Cache,
@@ -149,7 +149,10 @@ pub struct RuleSet {
 
 /// The files of the packs of one folder, in the order of loading: what was read, before it is understood.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PackTexts(Vec<Vec<(String, String)>>);
+pub struct PackTexts(Vec<Files>);
+
+/// Names and texts of the files of one pack.
+type Files = Vec<(String, String)>;
 
 impl PackTexts {
     /// Reads the pack in `dir`, or every pack in a folder of it.
@@ -228,10 +231,35 @@ impl RuleSet {
         }
     }
 
-    /// One pack without the built-in ones.
-    fn alone(pack: Pack) -> Self {
+    /// These packs without the built-in ones.
+    fn alone(packs: Vec<Pack>) -> Self {
         let builtin = OnceLock::from(Vec::new());
-        Self { embedded: false, builtin, ..Self::of(vec![pack.known()], vec![pack]) }
+        Self { embedded: false, builtin, ..Self::of(packs.iter().map(Pack::known).collect(), packs) }
+    }
+
+    /// The built-in packs and `further`, but each pack that `other` has too taken from there, and what else it has
+    /// added: what another version of a pack says.
+    ///
+    /// # Errors
+    /// Anything that is not exactly the format, also together: a rule that another pack cites or disables may be gone.
+    pub fn of_other_versions(further: Option<&PackTexts>, other: &PackTexts) -> Result<Self, RuleError> {
+        let sources: Vec<Files> = serde_json::from_str(SOURCES).unwrap_or_default();
+        let mut left: Vec<&Files> = other.0.iter().collect();
+        let mut packs: Vec<Pack> = Vec::new();
+        let mut add = |files: &Files| -> Result<(), RuleError> {
+            let known: Vec<Known> = packs.iter().map(Pack::known).collect();
+            packs.push(pack::parse_pack(files, &known, &|rule| {
+                pattern::try_patterns(rule, pattern::REGEX_LIMIT)
+            })?);
+            Ok(())
+        };
+        for files in sources.iter().chain(further.iter().flat_map(|further| &further.0)) {
+            let id = pack::id_of(files);
+            let place = left.iter().position(|files| id.is_some() && pack::id_of(files) == id);
+            add(place.map_or(files, |place| left.remove(place)))?;
+        }
+        left.into_iter().try_for_each(add)?;
+        Ok(Self::alone(packs))
     }
 
     /// Adds the pack in `dir`, or every pack in a folder of it.
@@ -247,14 +275,14 @@ impl RuleSet {
     /// # Errors
     /// Anything that is not exactly the format; the error names file, line, rule and next step.
     pub fn with_texts(self, texts: &PackTexts) -> Result<Self, RuleError> {
-        let Self { mut known, mut loaded, .. } = self;
+        let Self { mut known, mut loaded, embedded, .. } = self;
         for files in &texts.0 {
             let pack =
                 pack::parse_pack(files, &known, &|rule| pattern::try_patterns(rule, pattern::REGEX_LIMIT))?;
             known.push(pack.known());
             loaded.push(pack);
         }
-        Ok(Self::of(known, loaded))
+        Ok(if embedded { Self::of(known, loaded) } else { Self::alone(loaded) })
     }
 
     /// Adds the pack whose rule finds commits that touch something regulated and declare nothing.
@@ -262,13 +290,13 @@ impl RuleSet {
     /// # Errors
     /// A pack of the same name is loaded.
     pub fn with_required_declarations(self) -> Result<Self, RuleError> {
-        let Self { mut known, mut loaded, .. } = self;
+        let Self { mut known, mut loaded, embedded, .. } = self;
         let files = [("declared-required/pack.toml".to_owned(), REQUIRED.replace("\r\n", "\n"))];
         let pack =
             pack::parse_pack(&files, &known, &|rule| pattern::try_patterns(rule, pattern::REGEX_LIMIT))?;
         known.push(pack.known());
         loaded.push(pack);
-        Ok(Self::of(known, loaded))
+        Ok(if embedded { Self::of(known, loaded) } else { Self::alone(loaded) })
     }
 
     /// SHA-256 over the packs' ids, versions and digests, lower-case hex; the same on any machine.
@@ -314,8 +342,7 @@ impl RuleSet {
     fn judge_asking(&self, facts: &CommitFacts, class: Class, ask: &mut matcher::Ask<'_>) -> Verdict {
         let engine = self.engine.get_or_init(|| self.build_engine());
         let carried = facts.carried.as_deref().map(carried::Carried::read).unwrap_or_default();
-        // Carried rules have none of their own to ask.
-        let more = self.embedded && !carried.rules.is_empty();
+        let more = !carried.rules.is_empty();
         let mut verdict = engine.judge_with(facts.judged(), facts, class, (&self.known, carried), ask);
         if more {
             self.judge_carried(facts, class, &mut verdict);

@@ -441,6 +441,14 @@ fn head(parsed: &[(&str, &str, FileSource)], known: &[Known]) -> Result<Pack, Ru
     })
 }
 
+/// The id that a pack gives itself, before anything of it is checked.
+#[allow(dead_code, reason = "the build script compares no versions")]
+pub(super) fn id_of(files: &[(String, String)]) -> Option<String> {
+    let (_, text) = files.first()?;
+    let table: toml::Table = toml::from_str(text).ok()?;
+    Some(table.get("pack")?.get("id")?.as_str()?.to_owned())
+}
+
 /// SHA-256, lower-case hex, over the files' names and texts.
 pub(super) fn digest(files: &[(String, String)]) -> String {
     let mut sha = Sha256::new();
