@@ -53,8 +53,8 @@ fn carried_rules_add_findings_that_show_where_they_come_from() {
     );
     assert!(world.ok(&["explain"]).contains("the repository itself carries"));
     let report = world.json(&["rules", "check", "--json"]);
-    let built_in = World::new().json(&["rules", "check", "--json"]);
-    assert_eq!(report["rules"].as_u64().unwrap(), built_in["rules"].as_u64().unwrap() + 1);
+    let built_in = world.json(&["rules", "list", "--json"])["rules"].as_array().unwrap().len();
+    assert_eq!(report["rules"], built_in + 1);
     world.ok(&["verify"]);
 }
 

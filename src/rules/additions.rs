@@ -86,6 +86,7 @@ pub(super) fn read(bytes: &[u8], known: &[Known]) -> (Pack, Vec<RuleError>) {
         digest: String::new(),
         citations: Vec::new(),
         rules: Vec::new(),
+        places: Vec::new(),
     };
     let mut problems = Vec::new();
     let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= CARRIED_LIMIT) else {
@@ -114,7 +115,10 @@ pub(super) fn read(bytes: &[u8], known: &[Known]) -> (Pack, Vec<RuleError>) {
         let id = table.get("id").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
         let place = Place::new(FILE, text, offset, Some(&id));
         match rule(table, &citations, &pack, &place) {
-            Ok(rule) => pack.rules.push(rule),
+            Ok(rule) => {
+                pack.places.push((FILE.to_owned(), place.line().unwrap_or(1)));
+                pack.rules.push(rule);
+            }
             Err(problem) => problems.push(problem),
         }
     }

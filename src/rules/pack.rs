@@ -126,6 +126,8 @@ pub struct Pack {
     pub citations: Vec<Citation>,
     /// Its rules, in the order of files and lines.
     pub rules: Vec<Rule>,
+    /// File and one-based line of each of the rules.
+    pub places: Vec<(String, usize)>,
 }
 
 /// What loading a further pack, and the record, need to know of one: the build embeds it.
@@ -195,15 +197,19 @@ impl<'a> Place<'a> {
         Self { file, text, offset, rule }
     }
 
-    /// An error here.
-    pub(super) fn error(&self, problem: impl Into<String>, next: impl Into<String>) -> RuleError {
-        let line = self.offset.map(|at| {
+    /// One-based line, where it is known.
+    pub(super) fn line(&self) -> Option<usize> {
+        self.offset.map(|at| {
             let at = at.min(self.text.len());
             self.text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1
-        });
+        })
+    }
+
+    /// An error here.
+    pub(super) fn error(&self, problem: impl Into<String>, next: impl Into<String>) -> RuleError {
         RuleError::Invalid {
             file: self.file.to_owned(),
-            line,
+            line: self.line(),
             rule: self.rule.map(str::to_owned),
             problem: problem.into(),
             next: next.into(),
@@ -363,6 +369,7 @@ pub(crate) fn parse_pack(
             }
             check_rule(&rule, &citations, &place)?;
             patterns(&rule).map_err(|problem| place.error(problem, "correct the pattern"))?;
+            pack.places.push((file.to_owned(), place.line().unwrap_or(1)));
             pack.rules.push(rule);
         }
     }
@@ -429,6 +436,7 @@ fn head(parsed: &[(&str, &str, FileSource)], known: &[Known]) -> Result<Pack, Ru
             digest: String::new(),
             citations: Vec::new(),
             rules: Vec::new(),
+            places: Vec::new(),
         });
     }
     found.ok_or_else(|| {
