@@ -112,7 +112,7 @@ fn in_full(rule: &Rule, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure> {
                 rules.full_packs().flat_map(|pack| &pack.citations).find(|citation| citation.id == *id);
             let title = citation.map_or("", |citation| citation.title.as_str());
             let url = citation.and_then(|citation| citation.url.as_deref()).unwrap_or_default();
-            ui.line(format!("  {tag}: {id} {title} {url}").trim_end().to_owned())?;
+            ui.line(format!("  {tag}: {id} {title} {url}").trim_end())?;
         }
     }
     let classes: Vec<&str> = rule.scope.iter().map(|class| class.name()).collect();

@@ -166,13 +166,12 @@ fn is_name(text: &str, also: &[u8]) -> bool {
 /// The files of a commit that carried rules see.
 pub(super) fn seen(files: &[ChangedFile]) -> &[ChangedFile] {
     let mut left = TEXT_LIMIT;
-    let fits = |file: &ChangedFile| {
+    let mut fits = |file: &ChangedFile| {
         let size = file.text.added.text.len() + file.text.removed.text.len();
         let fits = size <= left;
         left = left.saturating_sub(size);
         fits
     };
-    let mut fits = fits;
     let count = files.iter().position(|file| !fits(file)).unwrap_or(files.len());
     &files[..count]
 }
@@ -190,12 +189,11 @@ pub(super) fn add(verdict: &mut Verdict, carried: Verdict, limit: usize, most: f
 #[must_use]
 pub fn carried_ticket(carried: &[u8], message: &str) -> Option<String> {
     let pattern = ticket_pattern(carried)?.ok()?;
-    let found = pattern.find_iter(message.as_bytes()).find_map(|hit| {
+    pattern.find_iter(message.as_bytes()).find_map(|hit| {
         let text = message.get(hit.range())?.trim();
         let fits = is_name(text, b"#/_-") && text.bytes().any(|byte| byte.is_ascii_digit());
         fits.then(|| text.to_owned())
-    });
-    found
+    })
 }
 
 /// The ticket pattern of a carried file; what is wrong with it where it cannot be used.
