@@ -48,19 +48,32 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
 /// Writes a new file into `dir`, creating that where it is missing. The name begins with the time, so that
 /// names sort by age, and ends with `suffix`.
 pub(crate) fn write(dir: &Path, suffix: &str, now: Timestamp, parts: &[&[u8]]) -> io::Result<()> {
+    let stem = stem(now);
+    write_named(dir, &stem, &format!("{stem}{suffix}"), parts)
+}
+
+/// Writes the file `name` into `dir`, in place of what had that name; `dir` is created where it is missing.
+pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    write_named(dir, &stem(Timestamp::now()), name, &[content])
+}
+
+/// Time, process and number: a name that is this writer's own.
+fn stem(now: Timestamp) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let dir = own_folder(dir)?;
-    // Process and number make the name this writer's own.
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let name = format!("{:020}-{}-{number}", now.as_microsecond(), std::process::id());
-    let temporary = dir.join(format!("{name}{TEMPORARY}"));
+    format!("{:020}-{}-{number}", now.as_microsecond(), std::process::id())
+}
+
+fn write_named(dir: &Path, stem: &str, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+    let dir = own_folder(dir)?;
+    let temporary = dir.join(format!("{stem}{TEMPORARY}"));
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         for part in parts {
             file.write_all(part)?;
         }
         file.sync_all()?;
-        fs::rename(&temporary, dir.join(format!("{name}{suffix}")))
+        fs::rename(&temporary, dir.join(name))
     };
     if let Err(error) = write() {
         // Never acknowledged, so nobody counts on it; and a full disk needs the room.

@@ -37,6 +37,7 @@ pub mod history;
 pub mod inferred;
 pub mod install;
 pub mod judgement;
+pub mod last_good;
 mod literals;
 pub mod outbox;
 pub mod reconcile;

@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("install", &["hex"]),
     ("judgement", &[]),
     ("outbox", &["calibration", "destination", "durable", "hex", "judgement", "sqlite"]),
+    ("last_good", &["durable", "hex", "rules"]),
     ("literals", &[]),
     ("record", &["facts", "hex", "literals", "risk", "rules"]),
     ("reconcile", &["capture", "outbox"]),

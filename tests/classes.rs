@@ -5,6 +5,8 @@
 
 mod world;
 
+use std::fs;
+
 use serde_json::{Value, json};
 use world::World;
 
@@ -128,4 +130,55 @@ fn a_bench_counts_what_the_rules_find() {
     assert_eq!(removed["share"], 0.3333);
     assert!(bench["tags"]["HIPAA"].as_f64().unwrap() > 0.3);
     assert!(world.ok(&["rules", "bench", "--limit", "1"]).contains("1 commits judged"));
+}
+
+#[test]
+fn a_bench_names_what_another_version_of_a_pack_would_change() {
+    let world = World::new();
+    world.commit("src/Records.java", "auditLog.record(user, VIEW, patient);\n", "Begin");
+    let id = world.commit("src/Records.java", "int x;\n", "Tidy");
+    // The pack as it is, but for the audit rules, and one of its own.
+    let other = world.root().join("other/hipaa");
+    fs::create_dir_all(&other).unwrap();
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/rules/hipaa")).unwrap().flatten() {
+        let text = fs::read_to_string(file.path()).unwrap();
+        if !file.file_name().to_string_lossy().starts_with("audit") {
+            fs::write(
+                other.join(file.file_name()),
+                text.replace("hipaa.session.lifetime", "hipaa.session.span"),
+            )
+            .unwrap();
+        }
+    }
+    let folder = other.to_str().unwrap();
+    let bench = world.json(&["rules", "bench", "--against", folder, "--json"]);
+    assert_eq!(bench["commits"], 2);
+    assert!(bench["gained"]["HIPAA"].as_u64().unwrap() >= 1, "{bench}");
+    assert_eq!(bench["lost"], serde_json::json!({}));
+    let changed = bench["changed"].as_array().unwrap();
+    assert!(
+        changed
+            .iter()
+            .any(|row| row["commit"] == id.as_str() && row["gained"] == serde_json::json!(["FDA", "HIPAA"])
+                || row["gained"] == serde_json::json!(["HIPAA"])),
+        "{bench}"
+    );
+    let rule = bench["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["rule"] == "hipaa.audit.call-removed")
+        .unwrap();
+    assert_eq!((&rule["commits"], &rule["commitsBefore"]), (&1.into(), &0.into()));
+    let table = world.ok(&["rules", "bench", "--against", folder]);
+    assert!(table.contains("more and 0 fewer than with --against") && table.contains(&id[..12]), "{table}");
+    // The same version changes nothing.
+    let same = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/hipaa");
+    let bench = world.json(&["rules", "bench", "--against", same, "--json"]);
+    assert_eq!(
+        (&bench["gained"], &bench["lost"], &bench["changed"]),
+        (&serde_json::json!({}), &serde_json::json!({}), &serde_json::json!([]))
+    );
+    fs::write(other.join("broken.toml"), "[[rule]]\n").unwrap();
+    assert_eq!(world.fails(&["rules", "bench", "--against", folder]).0, 2);
 }

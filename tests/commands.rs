@@ -195,6 +195,47 @@ fn rules_can_be_listed_and_checked() {
     assert!(world.ok(&["rules", "list"]).lines().count() > 20);
     let report = world.json(&["rules", "check", "--json"]);
     assert_eq!(report["failures"], serde_json::json!([]));
+    let text = world.ok(&["rules", "list", "hipaa.audit.call-removed"]);
+    for part in [
+        "Audit call deleted",
+        "why: ",
+        "ask: ",
+        "HIPAA: 45cfr164.312(b) Audit controls https://",
+        "finds: call deleted",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(world.fails(&["rules", "list", "hipaa.no.such"]).0, 2);
+}
+
+#[test]
+fn a_failing_example_is_named_with_file_line_and_rule() {
+    let world = World::bare();
+    let pack = world.root().join("own");
+    std::fs::create_dir(&pack).unwrap();
+    let manual = include_str!("../docs/rules.md");
+    let example = manual.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let line = 1 + example.lines().position(|line| line == "[[rule]]").unwrap();
+    let unused = "[[citation]]\nid = \"sop-9\"\ntitle = \"Nobody asks\"\n";
+    std::fs::write(
+        pack.join("pack.toml"),
+        format!(
+            "{}{unused}",
+            example
+                .replace("AuditSink.Write(e);\"\nexpect = \"match\"", "Sink.Write(e);\"\nexpect = \"match\"")
+        ),
+    )
+    .unwrap();
+    let output = world.output(&["rules", "check", "--rules", pack.to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains(&format!(
+            "FAIL own/pack.toml:{line}: rule house.audit.sink-removed: \"deleted\": expected a match"
+        )),
+        "{text}"
+    );
+    assert!(text.contains("note my-pack: no rule cites sop-9"), "{text}");
 }
 
 #[test]

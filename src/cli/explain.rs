@@ -137,6 +137,8 @@ fn describe(record: &Record, origin: &str, rules: &RuleSet, ui: &mut Ui) -> Resu
             if !rule.ask.is_empty() {
                 ui.line(format!("  ask: {}", rule.ask))?;
             }
+        } else if finding.rule.starts_with("carried.") {
+            ui.line("  a rule that the repository itself carries, in .gitops-agent.toml")?;
         }
     }
     Ok(())

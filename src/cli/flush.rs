@@ -131,8 +131,16 @@ fn lock(data: &Path, timeout: Option<Duration>, ui: &Ui) -> Result<WorkerLock, F
 
 /// Judges what hooks could only note and lets records go that waited for a tenant.
 fn prepare(session: &Session, outbox: &mut Outbox, folders: &[PathBuf], ui: &Ui) -> Result<(), Failure> {
-    for folder in folders {
-        judge_notes(folder, outbox, ui)?;
+    if !notes(folders)?.is_empty() {
+        match session.rules_in_force()?.broken {
+            None => {
+                for folder in folders {
+                    judge_notes(folder, outbox, ui)?;
+                }
+            }
+            // All of them wait for the same thing; to try each would only take time.
+            Some(broken) => ui.note(format!("noted commits wait to be judged: {}", broken.error)),
+        }
     }
     let here = &session.settings;
     if here.hold().is_none() && here.destination.value != Destination::Local {

@@ -2,9 +2,10 @@
 //! most, and leaves the network to the worker.
 //!
 //! The order of retreat, so that no commit is lost: a spool file in the agent's data folder, which every
-//! command takes into the outbox; a spool file in the repository's common Git folder. Where the commit cannot even be judged (settings or
-//! rules that do not load), its id is noted instead of its record, and the worker judges it once that is
-//! mended.
+//! command takes into the outbox; a spool file in the repository's common Git folder. Where the commit cannot even be
+//! judged (settings that do not load), its id is noted instead of its record, and the worker judges it once that is
+//! mended. Rules that do not load are no such case: the packs as they last loaded judge, and the commit is noted
+//! beside its record, so that the mended ones judge it again.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
@@ -22,7 +23,7 @@ use gitops_agent::{delivery, detach};
 use jiff::Timestamp;
 
 use super::failure::Failure;
-use super::session::Session;
+use super::session::{BrokenRules, InForce, Session};
 use super::{environment, ui, worker};
 
 /// Commits of one push or rewrite that are judged at once; the rest is noted for the worker, so that a
@@ -141,7 +142,12 @@ fn keep_all(
     }
     let now = Timestamp::now();
     match record(repo, name, arrived, commits, at_once, now) {
-        Ok(()) => Ok(()),
+        Ok(None) => Ok(()),
+        Ok(Some(broken)) => {
+            let instead = broken.instead();
+            let line = Failure::from(broken.error).line();
+            Err(Failure::new(0, format!("{line} (recorded by {instead}; judged again once this is mended)")))
+        }
         Err(failure) => {
             note(repo, name, arrived, commits, now)?;
             let line = failure.line();
@@ -216,6 +222,7 @@ fn unpublished(repo: &Repo, remote: Option<&OsStr>, lines: &str) -> Result<Vec<A
     Ok(found.ids.into_iter().map(|id| Announced { id, supersedes: Vec::new() }).collect())
 }
 
+/// Records the commits; gives back what is wrong with the rules, where the last good ones had to judge.
 fn record(
     repo: &Repo,
     name: &str,
@@ -223,14 +230,15 @@ fn record(
     commits: &[Announced],
     at_once: usize,
     now: Timestamp,
-) -> Result<(), Failure> {
+) -> Result<Option<BrokenRules>, Failure> {
     let session = Session::of_repo(repo, None)?;
     if !session.settings.enabled.value {
         let ids: Vec<CommitId> = commits.iter().map(|commit| commit.id).collect();
         reconcile::pass_over(repo.common_dir(), &ids);
-        return Ok(());
+        return Ok(None);
     }
-    let rules = ManuallyDrop::new(session.rules()?);
+    let InForce { rules, broken } = session.rules_in_force()?;
+    let rules = ManuallyDrop::new(rules);
     let data = session.paths().ok().map(|paths| paths.data().to_owned());
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let mut named = named(repo);
@@ -253,13 +261,14 @@ fn record(
     if session.settings.class.is_none() {
         recorder.inferred().keep(repo);
     }
+    let later = if broken.is_some() { &unknown } else { later };
     if !later.is_empty() {
         note(repo, name, arrived, later.iter().copied(), now)?;
     }
     if let Some(data) = &data {
         start_worker(data);
     }
-    Ok(())
+    Ok(broken)
 }
 
 /// Makes the records durable. One goes into a spool file: two syncs like the database, but a third of the

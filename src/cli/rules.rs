@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use gitops_agent::capture::Repo;
+use gitops_agent::rules::{CheckFailure, Expect, Rule, RuleSet};
 use serde_json::json;
 
-use super::failure::{Failure, NO};
+use super::failure::{Failure, NO, USAGE};
 use super::rules_bench;
 use super::session::Session;
 use super::ui::Ui;
@@ -32,6 +34,9 @@ enum RulesCommand {
 struct ListArgs {
     #[command(flatten)]
     options: Options,
+    /// These rules in full: what each means, why, what to ask for, and where the law says so.
+    #[arg(value_name = "RULE", conflicts_with = "citations")]
+    names: Vec<String>,
     /// The citations instead, each with the rules that follow from it, as a table in Markdown.
     #[arg(long, conflicts_with = "json")]
     citations: bool,
@@ -56,17 +61,27 @@ pub(super) fn run(args: &RulesArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        RulesCommand::List(args) => list(&args.options, ui),
+        RulesCommand::List(args) => list(args, ui),
         RulesCommand::Check(options) => check(options, ui),
         RulesCommand::Bench(args) => rules_bench::run(args, ui),
     }
 }
 
-fn list(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let rules = Session::here(options.rules.clone())?.rules()?;
-    if options.json {
-        let all: Vec<_> = rules.rules().collect();
+fn list(args: &ListArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let rules = Session::here(args.options.rules.clone())?.rules()?;
+    if let Some(name) = args.names.iter().find(|name| !rules.rules().any(|rule| rule.id == **name)) {
+        return Err(Failure::new(USAGE, format!("there is no rule {name:?}")).hint("gitops-agent rules list"));
+    }
+    let wanted = |rule: &&Rule| args.names.is_empty() || args.names.contains(&rule.id);
+    if args.options.json {
+        let all: Vec<_> = rules.rules().filter(wanted).collect();
         ui.json(&json!({ "digest": rules.digest(), "packs": rules.packs(), "rules": all }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.names.is_empty() {
+        for rule in rules.rules().filter(wanted) {
+            in_full(rule, &rules, ui)?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let rows = rules
@@ -86,15 +101,57 @@ fn list(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A rule as a reviewer reads it.
+fn in_full(rule: &Rule, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure> {
+    ui.line(format!("{} v{}: {}", rule.id, rule.version, rule.title))?;
+    ui.line(format!("  why: {}", rule.why))?;
+    ui.line(format!("  ask: {}", rule.ask))?;
+    for (tag, ids) in &rule.tags {
+        for id in ids {
+            let citation =
+                rules.full_packs().flat_map(|pack| &pack.citations).find(|citation| citation.id == *id);
+            let title = citation.map_or("", |citation| citation.title.as_str());
+            let url = citation.and_then(|citation| citation.url.as_deref()).unwrap_or_default();
+            ui.line(format!("  {tag}: {id} {title} {url}").trim_end())?;
+        }
+    }
+    let classes: Vec<&str> = rule.scope.iter().map(|class| class.name()).collect();
+    let classes = if classes.is_empty() { "every class but other".to_owned() } else { classes.join(", ") };
+    ui.line(format!("  {} severity, {} points; asked in {classes}", rule.severity, rule.weight))?;
+    for (word, expect) in [("finds", Expect::Match), ("not", Expect::NoMatch)] {
+        let names = rule.test.iter().filter(|test| test.expect == expect).map(|test| test.name.as_str());
+        ui.line(format!("  {word}: {}", names.collect::<Vec<_>>().join("; ")))?;
+    }
+    Ok(())
+}
+
 fn check(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let report = Session::here(options.rules.clone())?.rules()?;
+    let rules = Session::here(options.rules.clone())?.rules()?;
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-    let report = report.check(&today);
+    let mut report = rules.check(&today);
+    if let Some(bytes) = carried()? {
+        let (_, problems) = rules.carried_rules(&bytes);
+        report.failures.extend(problems.into_iter().map(|message| CheckFailure {
+            pack: "carried".to_owned(),
+            rule: "carried".to_owned(),
+            file: ".gitops-agent.toml".to_owned(),
+            line: 1,
+            test: "format".to_owned(),
+            message,
+        }));
+        if let Some(carried) = rules.check_carried(&bytes, &today) {
+            report.failures.extend(carried.failures);
+            report.notes.extend(carried.notes);
+            report.rules += carried.rules;
+            report.tests += carried.tests;
+        }
+    }
     if options.json {
         ui.json(&report)?;
     } else {
         for failure in &report.failures {
-            ui.line(format!("FAIL {} {:?}: {}", failure.rule, failure.test, failure.message))?;
+            let CheckFailure { file, line, rule, test, message, .. } = failure;
+            ui.line(format!("FAIL {file}:{line}: rule {rule}: {test:?}: {message}"))?;
         }
         for note in &report.notes {
             ui.line(format!("note {}: {}", note.rule, note.message))?;
@@ -107,4 +164,14 @@ fn check(options: &Options, ui: &mut Ui) -> Result<ExitCode, Failure> {
         ))?;
     }
     Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
+/// What the repository at hand carries, as it lies in the worktree, committed or not; at most as much as is read of
+/// a commit.
+fn carried() -> Result<Option<Vec<u8>>, Failure> {
+    let Ok(repo) = Repo::open_from_env() else { return Ok(None) };
+    let Some(path) = repo.workdir().map(|folder| folder.join(".gitops-agent.toml")) else { return Ok(None) };
+    let small =
+        std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file() && found.len() <= 64 << 10);
+    Ok(if small { Some(std::fs::read(&path)?) } else { None })
 }

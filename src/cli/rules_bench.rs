@@ -1,4 +1,5 @@
-//! `rules bench`: what the rules find over a history, how often, and what each costs.
+//! `rules bench`: what the rules find over a history, how often, what each costs, and what another version of a pack
+//! would say.
 //!
 //! One thread, so that the times are of the rules and not of their neighbours. The time of a rule is that of asking
 //! it where one of its literals occurs; the search for the literals is shared by all and shown as the rest.
@@ -15,13 +16,14 @@ use serde_json::json;
 use super::RepoFlag;
 use super::failure::{Failure, PARTLY};
 use super::session::Session;
-use super::ui::Ui;
+use super::ui::{self, Ui};
 
 /// Measure the rules over a history.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   gitops-agent rules bench
-  gitops-agent rules bench --rules my-pack v1.0..HEAD --json")]
+  gitops-agent rules bench --rules my-pack v1.0..HEAD --json
+  gitops-agent rules bench --against old/rules/hipaa")]
 pub(super) struct BenchArgs {
     #[command(flatten)]
     repo: RepoFlag,
@@ -34,9 +36,23 @@ pub(super) struct BenchArgs {
     /// A folder of further rule packs; what they change is shown beside.
     #[arg(long, value_name = "DIR")]
     rules: Option<PathBuf>,
+    /// A folder with another version of a pack, or of several: which tags would change is shown. Packs of the same id
+    /// are taken from there, in place of those in force.
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
     /// For programs.
     #[arg(long)]
     json: bool,
+}
+
+/// How many commits whose tags differ are named on a terminal, and in JSON.
+const NAMED: (usize, usize) = (20, 1000);
+
+impl BenchArgs {
+    /// Whether the rules in force are compared with others.
+    fn compares(&self) -> bool {
+        self.against.is_some() || self.rules.is_some()
+    }
 }
 
 /// Sums over the commits.
@@ -48,18 +64,33 @@ struct Bench {
     hits: BTreeMap<String, (u64, u64)>,
     /// Per tag, commits.
     tags: BTreeMap<String, u64>,
-    /// Per tag, commits that have it with the further packs only, and without them only.
+    /// Per tag, commits that have it by the rules in force only, and by what these are compared with only.
     gained: BTreeMap<String, u64>,
     lost: BTreeMap<String, u64>,
+    /// Commits whose tags differ: id, subject, what they gain and lose.
+    changed: Vec<Changed>,
+    /// Commits per rule by what is compared with.
+    before: BTreeMap<String, u64>,
     spent: BTreeMap<String, Duration>,
     judging: Duration,
+}
+
+/// A commit whose tags differ.
+#[derive(serde::Serialize)]
+struct Changed {
+    commit: String,
+    gained: Vec<String>,
+    lost: Vec<String>,
 }
 
 pub(super) fn run(args: &BenchArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let repo = args.repo.open()?;
     let session = Session::of_repo(&repo, args.rules.clone())?;
     let rules = session.rules()?;
-    let before = args.rules.is_some().then(RuleSet::builtin);
+    let before = match &args.against {
+        Some(folder) => Some(session.rules_with_versions(folder)?),
+        None => args.rules.is_some().then(RuleSet::builtin),
+    };
     super::allocator::keep();
     Repo::tune_for_history();
     let commits = repo.resolve(&args.revisions, None, None)?;
@@ -78,7 +109,7 @@ pub(super) fn run(args: &BenchArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
         bench.judging += start.elapsed();
         bench.count(&verdict);
         if let Some(before) = &before {
-            bench.compare(&before.judge(&facts, class.value).tags, &verdict.tags);
+            bench.compare(&facts.id, &before.judge(&facts, class.value), &verdict);
         }
     }
     bar.finish_and_clear();
@@ -100,12 +131,20 @@ impl Bench {
         }
     }
 
-    fn compare(&mut self, before: &BTreeSet<String>, now: &BTreeSet<String>) {
-        for tag in now.difference(before) {
-            *self.gained.entry(tag.clone()).or_default() += 1;
+    fn compare(&mut self, commit: &str, before: &Verdict, now: &Verdict) {
+        let in_force = before.findings.iter().filter(|finding| finding.allowed.is_none());
+        for rule in in_force.map(|finding| &finding.rule).collect::<BTreeSet<_>>() {
+            *self.before.entry(rule.clone()).or_default() += 1;
         }
-        for tag in before.difference(now) {
-            *self.lost.entry(tag.clone()).or_default() += 1;
+        let gained: Vec<String> = now.tags.difference(&before.tags).cloned().collect();
+        let lost: Vec<String> = before.tags.difference(&now.tags).cloned().collect();
+        for (tags, sums) in [(&gained, &mut self.gained), (&lost, &mut self.lost)] {
+            for tag in tags {
+                *sums.entry(tag.clone()).or_default() += 1;
+            }
+        }
+        if !(gained.is_empty() && lost.is_empty()) && self.changed.len() < NAMED.1 {
+            self.changed.push(Changed { commit: commit.to_owned(), gained, lost });
         }
     }
 
@@ -116,6 +155,16 @@ impl Bench {
         let commits = f64::from(u32::try_from(commits).unwrap_or(u32::MAX));
         let all = f64::from(u32::try_from(self.commits).unwrap_or(u32::MAX));
         (commits / all * 10_000.0).round() / 10_000.0
+    }
+
+    /// What rules that are in force no more, or not any more of this name, found.
+    fn gone(&self, rules: &RuleSet) -> BTreeMap<&String, u64> {
+        let known: BTreeSet<&String> = rules.rules().map(|rule| &rule.id).collect();
+        self.before
+            .iter()
+            .filter(|(rule, _)| !known.contains(rule))
+            .map(|(rule, count)| (rule, *count))
+            .collect()
     }
 
     fn print(&self, args: &BenchArgs, rules: &RuleSet, ui: &mut Ui) -> Result<(), Failure> {
@@ -133,10 +182,14 @@ impl Bench {
             let listed: Vec<_> = rows
                 .iter()
                 .map(|(rule, hits, commits, time)| {
-                    json!({
+                    let mut row = json!({
                         "rule": rule, "hits": hits, "commits": commits, "share": self.share(*commits),
                         "seconds": time.as_secs_f64(),
-                    })
+                    });
+                    if args.compares() {
+                        row["commitsBefore"] = self.before.get(rule).copied().unwrap_or_default().into();
+                    }
+                    row
                 })
                 .collect();
             let tags: BTreeMap<&String, f64> =
@@ -145,7 +198,7 @@ impl Bench {
                 "schemaVersion": 1, "commits": self.commits, "unreadable": self.unreadable,
                 "digest": rules.digest(), "seconds": self.judging.as_secs_f64(),
                 "literalsSeconds": rest.as_secs_f64(), "tags": tags, "gained": self.gained, "lost": self.lost,
-                "rules": listed,
+                "changed": self.changed, "gone": self.gone(rules), "rules": listed,
             }))?;
             return Ok(());
         }
@@ -156,22 +209,44 @@ impl Bench {
             .map(|(rule, hits, commits, time)| {
                 let milliseconds = format!("{:.2}", time.as_secs_f64() * 1000.0);
                 let (hits_text, commits_text) = (hits.to_string(), commits.to_string());
-                vec![rule.clone(), hits_text, commits_text, percent(self.share(*commits)), milliseconds]
+                let mut row =
+                    vec![rule.clone(), hits_text, commits_text, percent(self.share(*commits)), milliseconds];
+                if args.compares() {
+                    row.push(self.before.get(rule).copied().unwrap_or_default().to_string());
+                }
+                row
             })
             .collect();
-        ui.table(&["rule", "lines", "commits", "share", "ms"], table)?;
-        for (tag, commits) in &self.tags {
-            let change = |map: &BTreeMap<String, u64>| map.get(tag).copied().unwrap_or_default();
-            let changed = if args.rules.is_some() {
-                format!(
-                    "; {} more and {} fewer than without --rules",
-                    change(&self.gained),
-                    change(&self.lost)
-                )
+        let columns = ["rule", "lines", "commits", "share", "ms", "before"];
+        ui.table(&columns[..5 + usize::from(args.compares())], table)?;
+        for (rule, commits) in self.gone(rules) {
+            ui.line(format!(
+                "{rule} is not in force; it found something in {} before",
+                ui::count(usize::try_from(commits).unwrap_or(usize::MAX), "commit")
+            ))?;
+        }
+        let tags: BTreeSet<&String> = self.tags.keys().chain(self.lost.keys()).collect();
+        for tag in tags {
+            let of = |map: &BTreeMap<String, u64>| map.get(tag).copied().unwrap_or_default();
+            let changed = if args.compares() {
+                let with = if args.against.is_some() { "with --against" } else { "without --rules" };
+                format!("; {} more and {} fewer than {with}", of(&self.gained), of(&self.lost))
             } else {
                 String::new()
             };
-            ui.line(format!("{tag}: {commits} commits, {}{changed}", percent(self.share(*commits))))?;
+            ui.line(format!(
+                "{tag}: {} commits, {}{changed}",
+                of(&self.tags),
+                percent(self.share(of(&self.tags)))
+            ))?;
+        }
+        for Changed { commit, gained, lost } in self.changed.iter().take(NAMED.0) {
+            let signs =
+                gained.iter().map(|tag| format!(" +{tag}")).chain(lost.iter().map(|tag| format!(" -{tag}")));
+            ui.line(format!("{commit:.12}{}", signs.collect::<String>()))?;
+        }
+        if self.changed.len() > NAMED.0 {
+            ui.line(format!("{} further commits change; --json names them", self.changed.len() - NAMED.0))?;
         }
         ui.line(format!(
             "{} commits judged in {:.3} s, {:.3} s of it looking for literals; {} rules of {} were never asked",

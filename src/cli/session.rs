@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gitops_agent::capture::{CaptureError, Repo};
-use gitops_agent::config::{ConfigError, Declarations, GitKey, Paths, Settings, Sources};
+use gitops_agent::config::{ConfigError, Declarations, GitKey, Origin, Paths, Settings, Sources};
 use gitops_agent::destination::Destination;
+use gitops_agent::last_good::LastGood;
 use gitops_agent::outbox::{Outbox, spool_in};
 use gitops_agent::record::Repository;
 use gitops_agent::recorder::{self, Recorder};
-use gitops_agent::rules::RuleSet;
+use gitops_agent::rules::{PackTexts, RuleError, RuleSet};
 use gitops_agent::store::cosmos::{CosmosConfig, CosmosStore, CredentialEnvironment};
 use gitops_agent::store::local::LocalStore;
 use gitops_agent::store::{Store, StoreError};
@@ -23,6 +24,33 @@ use super::failure::{DISK, Failure};
 pub(super) struct Session {
     paths: Option<Paths>,
     pub(super) settings: Settings,
+}
+
+/// Rules to judge by, and what is wrong with the rules folder.
+pub(super) struct InForce {
+    pub(super) rules: RuleSet,
+    pub(super) broken: Option<BrokenRules>,
+}
+
+/// A rules folder that does not load.
+pub(super) struct BrokenRules {
+    pub(super) folder: PathBuf,
+    pub(super) error: RuleError,
+    /// When that was first noticed.
+    pub(super) since: Timestamp,
+    /// Since when the packs that are used instead had been in force; none where no copy of them is kept, and the
+    /// built-in packs judge alone.
+    pub(super) kept_at: Option<Timestamp>,
+}
+
+impl BrokenRules {
+    /// What is used instead, in words.
+    pub(super) fn instead(&self) -> String {
+        match self.kept_at {
+            Some(kept_at) => format!("the last good packs, of {}", kept_at.strftime("%Y-%m-%d %H:%M:%SZ")),
+            None => "the built-in packs alone".to_owned(),
+        }
+    }
 }
 
 impl Session {
@@ -90,13 +118,67 @@ impl Session {
 
     /// The built-in rules and those of the rules folder.
     pub(super) fn rules(&self) -> Result<RuleSet, Failure> {
-        let mut rules = RuleSet::builtin();
-        if self.settings.declarations.value == Declarations::Required {
-            rules = rules.with_required_declarations()?;
-        }
-        match &self.settings.rules {
-            Some(folder) => Ok(rules.with_folder(&folder.value)?),
+        let InForce { rules, broken } = self.rules_in_force()?;
+        match broken {
             None => Ok(rules),
+            Some(broken) => Err(broken.error.into()),
+        }
+    }
+
+    /// The rules by which a hook judges: where the rules folder does not load, its packs as they last did.
+    pub(super) fn rules_in_force(&self) -> Result<InForce, Failure> {
+        let Some(folder) = &self.settings.rules else {
+            return Ok(InForce { rules: self.built_in()?, broken: None });
+        };
+        let trial = matches!(folder.origin, Origin::Flag(_));
+        let now = Timestamp::now();
+        let folder = std::path::absolute(&folder.value).unwrap_or_else(|_| folder.value.clone());
+        let kept = self.paths.as_ref().filter(|_| !trial).map(|paths| LastGood::of(paths.data(), &folder));
+        let loaded = PackTexts::read(&folder).and_then(|texts| {
+            let rules = self.built_in()?.with_texts(&texts)?;
+            Ok((rules, texts))
+        });
+        match loaded {
+            Ok((rules, texts)) => {
+                if let Some(kept) = kept {
+                    // Best effort: a folder that cannot be written is `doctor`'s to report.
+                    let _ = kept.keep(&folder, &texts, now);
+                }
+                Ok(InForce { rules, broken: None })
+            }
+            Err(error) => {
+                let since = kept.as_ref().map_or(now, |kept| kept.broken_since(now));
+                // A copy that this program does not take (an update changed what it builds upon) is none.
+                let copy = kept.and_then(|kept| kept.copy()).and_then(|copy| {
+                    let rules = self.built_in().ok()?.with_texts(&copy.texts).ok()?;
+                    Some((rules, copy.kept_at))
+                });
+                let (rules, kept_at) = match copy {
+                    Some((rules, kept_at)) => (rules, Some(kept_at)),
+                    None => (self.built_in()?, None),
+                };
+                Ok(InForce { rules, broken: Some(BrokenRules { folder, error, since, kept_at }) })
+            }
+        }
+    }
+
+    /// The rules in force, but packs that are in `folder` too taken from there.
+    pub(super) fn rules_with_versions(&self, folder: &Path) -> Result<RuleSet, Failure> {
+        let further =
+            self.settings.rules.as_ref().map(|folder| PackTexts::read(&folder.value)).transpose()?;
+        let rules = RuleSet::of_other_versions(further.as_ref(), &PackTexts::read(folder)?)?;
+        Ok(match self.settings.declarations.value {
+            Declarations::Required => rules.with_required_declarations()?,
+            _ => rules,
+        })
+    }
+
+    /// The packs of this program.
+    fn built_in(&self) -> Result<RuleSet, RuleError> {
+        let rules = RuleSet::builtin();
+        match self.settings.declarations.value {
+            Declarations::Required => rules.with_required_declarations(),
+            _ => Ok(rules),
         }
     }
 

@@ -4,13 +4,14 @@
 use std::process::ExitCode;
 
 use gitops_agent::outbox::{Circuit, DestinationStats, Stats};
+use gitops_agent::rules::RuleError;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::coverage::{self, Coverage, Standing};
 use super::failure::{Failure, NO};
-use super::session::Session;
+use super::session::{BrokenRules, InForce, Session};
 use super::ui::Ui;
 
 /// What is queued, held, refused and delivered; works offline.
@@ -42,16 +43,14 @@ pub(super) fn run(args: &StatusArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let stats = outbox.stats(now)?;
     let here = stats.destinations.iter().find(|row| row.destination == session.settings.destination.value);
     let repositories = coverage::of_all(&outbox)?;
-    let rules = session.rules();
-    let blocked = rules.is_err() || session.settings.hold().is_some();
-    if let Err(failure) = rules {
-        ui.note(format!("nothing new can be judged: {}", failure.line()));
-    }
-    let health = health(&stats, here, &repositories, outbox.notice().is_some(), blocked);
+    let rules = session.rules_in_force()?;
+    let blocked = outbox.notice().is_some() || session.settings.hold().is_some();
+    let health = health(&stats, here, &repositories, blocked, rules.broken.is_some());
     if args.json {
-        ui.json(&document(&session, &stats, here, &repositories, health))?;
+        ui.json(&document(&session, &stats, here, &repositories, &rules, health))?;
     } else {
-        print(&session, &stats, here, &repositories, health, ui)?;
+        print(&session, &stats, here, &rules, health, ui)?;
+        covered(&repositories, ui)?;
     }
     if let Some(notice) = outbox.notice() {
         ui.note(notice.to_string());
@@ -59,16 +58,17 @@ pub(super) fn run(args: &StatusArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     Ok(if args.check && health != Health::Ok { ExitCode::from(NO) } else { ExitCode::SUCCESS })
 }
 
-/// `blocked`: nothing new can be recorded or delivered as things are set.
+/// `blocked`: the outbox was damaged, or nothing new can be delivered as things are set. `stand_in`: rules that are
+/// not those of the rules folder judge.
 fn health(
     stats: &Stats,
     here: Option<&DestinationStats>,
     repositories: &[Coverage],
-    damaged: bool,
     blocked: bool,
+    stand_in: bool,
 ) -> Health {
     let circuit = here.is_some_and(|here| here.circuit != Circuit::Closed);
-    if stats.held > 0 || damaged || circuit || blocked {
+    if stats.held > 0 || circuit || blocked {
         return Health::Failing;
     }
     let stale = stats.oldest_pending_seconds.is_some_and(|age| age > STALE_SECONDS);
@@ -76,7 +76,7 @@ fn health(
     let uncovered = repositories.iter().any(|row| {
         row.state == Standing::Unreadable || row.state == Standing::Present && row.hook != "active"
     });
-    if stats.refused > 0 || stale || uncovered { Health::Degraded } else { Health::Ok }
+    if stats.refused > 0 || stale || uncovered || stand_in { Health::Degraded } else { Health::Ok }
 }
 
 fn document(
@@ -84,6 +84,7 @@ fn document(
     stats: &Stats,
     here: Option<&DestinationStats>,
     repositories: &[Coverage],
+    rules: &InForce,
     health: Health,
 ) -> Value {
     let place = &session.settings.destination.value;
@@ -112,8 +113,32 @@ fn document(
             "latencyMs": stats.latency_ms.map_or(json!({ "p50": null, "p99": null }), |latency| json!(latency)),
         },
         "destinations": stats.destinations,
+        "rules": {
+            "state": if rules.broken.is_some() { "broken" } else { "ok" },
+            "digest": rules.rules.digest(),
+            "packs": rules.rules.packs(),
+            "folder": session.settings.rules.as_ref().map(|folder| &folder.value),
+            "problem": rules.broken.as_ref().map(problem),
+        },
         "repositories": repositories,
         "health": health,
+    })
+}
+
+/// What is wrong with the rules folder, since when, and what judges instead.
+fn problem(broken: &BrokenRules) -> Value {
+    let (file, line, rule) = match &broken.error {
+        RuleError::Invalid { file, line, rule, .. } => (file.clone(), *line, rule.clone()),
+        RuleError::Read { path, .. } => (path.display().to_string(), None, None),
+    };
+    json!({
+        "file": file,
+        "line": line,
+        "rule": rule,
+        "message": broken.error.to_string(),
+        "since": broken.since,
+        "instead": if broken.kept_at.is_some() { "last-good" } else { "built-in" },
+        "keptAt": broken.kept_at,
     })
 }
 
@@ -121,7 +146,7 @@ fn print(
     session: &Session,
     stats: &Stats,
     here: Option<&DestinationStats>,
-    repositories: &[Coverage],
+    rules: &InForce,
     health: Health,
     ui: &mut Ui,
 ) -> Result<(), Failure> {
@@ -158,7 +183,16 @@ fn print(
     if stats.refused > 0 {
         ui.line("next: `gitops-agent outbox list --state refused` shows what the store will not take")?;
     }
-    covered(repositories, ui)
+    if let Some(broken) = &rules.broken {
+        let since = broken.since.strftime("%Y-%m-%d %H:%M:%SZ");
+        ui.line(format!("rules: {} do not load since {since}: {}", broken.folder.display(), broken.error))?;
+        ui.line(format!(
+            "  commits are judged by {} (digest {:.12}), and again once this is mended",
+            broken.instead(),
+            rules.rules.digest()
+        ))?;
+    }
+    Ok(())
 }
 
 /// The table of repositories, and what to do about it.

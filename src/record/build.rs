@@ -10,7 +10,7 @@ use super::{
 };
 use crate::facts::{CommitFacts, Person, SignatureKind};
 use crate::risk::{self, Risk};
-use crate::rules::Verdict;
+use crate::rules::{self, Verdict};
 
 /// How people are named in records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,7 @@ pub fn build(
     context: Context<'_>,
 ) -> Result<Record, serde_json::Error> {
     let (message, message_truncated) = message(&facts.message);
+    let ticket = facts.carried.as_deref().and_then(|carried| rules::carried_ticket(carried, &message));
     let committed = instant(facts.commit_time);
     let tenant = context.tenant;
     let mut parents = facts.parents.clone();
@@ -94,7 +95,7 @@ pub fn build(
         files_changed: files(facts),
         files_changed_total: facts.files.len(),
         stats: stats(facts),
-        declared: Declared::read(&message),
+        declared: Declared::read(&message, ticket),
         signature: facts.signature.map(|kind| Signature { kind: signature_name(kind).to_owned() }),
         rules: context.rules,
         source: context.source.to_owned(),

@@ -30,15 +30,16 @@ pub struct Declared {
     /// `Reviewed-by:`, all of them.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reviewed_by: Vec<String>,
-    /// `Ticket:`, `Issue:` or `Jira:`
+    /// `Ticket:`, `Issue:` or `Jira:`, else what the repository's own pattern finds
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ticket: Option<String>,
 }
 
 impl Declared {
-    /// Reads a (redacted) message; `None` where nothing is declared.
+    /// Reads a (redacted) message; `None` where nothing is declared. `ticket` is what the repository's own pattern
+    /// finds, which counts where no line names one.
     #[must_use]
-    pub fn read(message: &str) -> Option<Self> {
+    pub fn read(message: &str, ticket: Option<String>) -> Option<Self> {
         let mut declared = Self::default();
         for line in message.lines() {
             let Some((key, value)) = line.split_once(':') else { continue };
@@ -65,6 +66,7 @@ impl Declared {
                 _ => {}
             }
         }
+        declared.ticket = declared.ticket.or(ticket);
         (declared != Self::default()).then_some(declared)
     }
 }
@@ -77,6 +79,7 @@ mod tests {
     fn spellings_are_normalised_and_the_last_line_wins() {
         let declared = Declared::read(
             "Add patient search\n\nPHI-Impact: Low\nphi_impact: None\nRisk Level: high\nReviewed-by: A\nReviewed-By: B\n",
+            None,
         )
         .expect("declarations");
         assert_eq!(declared.phi_impact.as_deref(), Some("None"));
@@ -86,6 +89,6 @@ mod tests {
 
     #[test]
     fn an_ordinary_message_declares_nothing() {
-        assert_eq!(Declared::read("fix: compliance of service: https://x\n\nissue://3"), None);
+        assert_eq!(Declared::read("fix: compliance of service: https://x\n\nissue://3", None), None);
     }
 }

@@ -48,7 +48,10 @@ const COVERED: &[&str] = &[
 /// None in practice: a document is plain values and every number is finite.
 pub fn digest(document: &Value, message: &str) -> Result<String, serde_json::Error> {
     let (message, class) = (Value::from(message), &document["class"]["value"]);
-    let declared = serde_json::to_value(super::Declared::read(message.as_str().unwrap_or_default()))?;
+    // What a repository's own pattern found in the message cannot be found again without the repository.
+    let ticket = document["declared"]["ticket"].as_str().map(str::to_owned);
+    let declared = super::Declared::read(message.as_str().unwrap_or_default(), ticket);
+    let declared = serde_json::to_value(declared)?;
     let mut covered: BTreeMap<&str, &Value> = COVERED.iter().map(|name| (*name, &document[*name])).collect();
     covered.extend([("message", &message), ("declared", &declared), ("class", class)]);
     Ok(hex(&Sha256::digest(canonical(&covered)?)))

@@ -24,6 +24,8 @@ pub(super) struct Carried {
     pub(super) class: Option<Class>,
     pub(super) items: Vec<Item>,
     pub(super) allow: Vec<Allow>,
+    /// Ids of the rules that it adds, whether they can be used or not.
+    pub(super) rules: Vec<String>,
 }
 
 /// A software item: some paths with a class of their own.
@@ -37,6 +39,12 @@ pub(super) struct Item {
     /// Safety class of IEC 62304: `A`, `B` or `C`.
     #[serde(default)]
     pub(super) iec62304: Option<String>,
+}
+
+/// What of a carried rule is read here; `additions` has the rest.
+#[derive(Deserialize)]
+struct Named {
+    id: String,
 }
 
 /// An allowance for one rule.
@@ -59,6 +67,7 @@ impl Carried {
         let class = table.get("class").and_then(toml::Value::as_str).and_then(|class| class.parse().ok());
         let items: Vec<Item> = list(&table, "item");
         let allow: Vec<Allow> = list(&table, "allow");
+        let rules: Vec<Named> = list(&table, "rule");
         Self {
             class: class.filter(|class| *class != Class::Unknown),
             items: items.into_iter().filter(|item| usable(&item.paths) && !item.paths.is_empty()).collect(),
@@ -66,6 +75,7 @@ impl Carried {
                 .into_iter()
                 .filter(|allow| usable(&allow.paths) && complete(&allow.reason, &allow.owner, &allow.until))
                 .collect(),
+            rules: rules.into_iter().map(|rule| rule.id).collect(),
         }
     }
 

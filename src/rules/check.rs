@@ -45,6 +45,10 @@ pub struct CheckFailure {
     pub pack: String,
     /// The rule.
     pub rule: String,
+    /// Its file.
+    pub file: String,
+    /// The one-based line at which it begins; 1 where that is not known.
+    pub line: usize,
     /// The example's name.
     pub test: String,
     /// What came out, and what to look at.
@@ -61,14 +65,16 @@ pub(super) fn check(rules: &RuleSet, today: &str) -> CheckReport {
     let in_force: std::collections::BTreeSet<&str> = rules.rules().map(|rule| rule.id.as_str()).collect();
     let any_disabled = rules.full_packs().any(|pack| !pack.disable.is_empty());
     for pack in rules.full_packs() {
-        for rule in pack.rules.iter().filter(|rule| in_force.contains(rule.id.as_str())) {
+        let rules_of_it = pack.rules.iter().zip(&pack.places);
+        for (rule, (file, line)) in rules_of_it.filter(|(rule, _)| in_force.contains(rule.id.as_str())) {
             report.rules += 1;
             if rule.status == super::Status::Deprecated {
                 continue;
             }
             let mut fail = |test: &str, message: String| {
                 let (pack, rule, test) = (pack.id.id.clone(), rule.id.clone(), test.to_owned());
-                report.failures.push(CheckFailure { pack, rule, test, message });
+                let (file, line) = (file.clone(), *line);
+                report.failures.push(CheckFailure { pack, rule, file, line, test, message });
             };
             for allow in rule.allow.iter().filter(|allow| allow.until.as_str() < today) {
                 let next = "prolong it with a reason, or delete it";
@@ -103,7 +109,19 @@ pub(super) fn check(rules: &RuleSet, today: &str) -> CheckReport {
             }
         }
     }
+    report.notes.extend(uncited(rules));
     report
+}
+
+/// Citations that no rule in force goes back to.
+fn uncited(rules: &RuleSet) -> impl Iterator<Item = CheckNote> {
+    let cited: BTreeSet<&String> = rules.rules().flat_map(|rule| rule.tags.values().flatten()).collect();
+    rules.full_packs().flat_map(move |pack| {
+        let unused = pack.citations.iter().filter(|citation| !cited.contains(&citation.id));
+        let note =
+            |id: &String| CheckNote { rule: pack.id.id.clone(), message: format!("no rule cites {id}") };
+        unused.map(|citation| note(&citation.id)).collect::<Vec<_>>()
+    })
 }
 
 /// How long a rule takes for one long line that begins with each of its keywords in turn, where that is too long.

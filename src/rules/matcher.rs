@@ -21,9 +21,9 @@ use crate::facts::{ChangedFile, CommitFacts, SideText};
 use crate::literals::Literals;
 
 /// Findings of one commit beyond this are left out, the least important first; tags and points count all.
-const FINDINGS_LIMIT: usize = 200;
+pub(super) const FINDINGS_LIMIT: usize = 200;
 /// The sum of a commit's points.
-const POINTS_LIMIT: f64 = 100.0;
+pub(super) const POINTS_LIMIT: f64 = 100.0;
 /// What rules of low and medium severity can give together: many small signs in one commit are common, and
 /// do not make it as grave as one removed safeguard.
 const MINOR_LIMIT: f64 = 24.0;
@@ -84,20 +84,17 @@ impl Engine {
         }
     }
 
-    /// Judges a commit. `known` are the packs, for what names a rule.
-    pub(super) fn judge(&self, facts: &CommitFacts, class: Class, known: &[Known]) -> Verdict {
-        self.judge_with(facts, class, known, &mut |rule, commit, view| rule.find(commit, view))
-    }
-
-    /// As [`Engine::judge`], each rule asked by `ask`, which may measure it.
+    /// Judges a commit by what changed in `files`. `of` is what names rules and what the repository says of itself;
+    /// `ask` asks one rule, and may measure it.
     pub(super) fn judge_with(
         &self,
+        files: &[ChangedFile],
         facts: &CommitFacts,
         class: Class,
-        known: &[Known],
+        of: (&[Known], Carried),
         ask: &mut Ask<'_>,
     ) -> Verdict {
-        let files = facts.judged();
+        let (known, carried) = of;
         let views: Vec<FileView<'_>> = files
             .iter()
             .map(|file| FileView {
@@ -107,7 +104,6 @@ impl Engine {
                 literals: &self.text,
             })
             .collect();
-        let carried = facts.carried.as_deref().map(Carried::read).unwrap_or_default();
         let mut commit = Commit {
             facts,
             class,

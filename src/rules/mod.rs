@@ -12,6 +12,7 @@
 //!
 //! Limits: 200 findings and 100 points a commit, 1 MiB for a compiled regular expression, 65 535 rules.
 
+mod additions;
 mod carried;
 pub(crate) mod check;
 mod components;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use additions::carried_ticket;
 pub use check::{CheckFailure, CheckNote, CheckReport};
 pub use infer::{INFERENCE, Inference, infer_from_face, infer_from_paths};
 pub use pack::{Citation, CitationKind, Pack, PackId, RuleError};
@@ -121,7 +123,7 @@ pub struct Finding {
 /// What the rules say of a commit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// By points, then rule, then path; at most 200.
+    /// By points, then rule, then path, those of carried rules behind all others; at most 200.
     pub findings: Vec<Finding>,
     /// The points of all findings, those of low and medium severity at most 24 together, at most 100 in all.
     pub points: f64,
@@ -139,6 +141,35 @@ pub struct RuleSet {
     loaded: Vec<Pack>,
     /// The built-in packs with texts and examples, parsed when asked for.
     builtin: OnceLock<Vec<Pack>>,
+    /// Whether the built-in packs are among them, and not only what was loaded.
+    embedded: bool,
+    /// The rules that repositories carry, as far as they were met.
+    carried: additions::Cache,
+}
+
+/// The files of the packs of one folder, in the order of loading: what was read, before it is understood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackTexts(Vec<Files>);
+
+/// Names and texts of the files of one pack.
+type Files = Vec<(String, String)>;
+
+impl PackTexts {
+    /// Reads the pack in `dir`, or every pack in a folder of it.
+    ///
+    /// # Errors
+    /// A file cannot be read, is none, too large or not UTF-8, or there is no pack.
+    pub fn read(dir: &Path) -> Result<Self, RuleError> {
+        let folders = pack::pack_folders(dir)?;
+        Ok(Self(folders.iter().map(|folder| pack::pack_files(folder)).collect::<Result<_, _>>()?))
+    }
+
+    /// SHA-256 over names and texts, lower-case hex.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let packs: String = self.0.iter().map(|files| pack::digest(files)).collect();
+        hex(&Sha256::digest(packs.as_bytes()))
+    }
 }
 
 /// A rule in the engine, parsed when first asked.
@@ -188,7 +219,47 @@ impl RuleSet {
             .collect();
         lines.sort();
         let digest = hex(&Sha256::digest(lines.concat().as_bytes()));
-        Self { known, ids, digest, engine: OnceLock::new(), loaded, builtin: OnceLock::new() }
+        Self {
+            known,
+            ids,
+            digest,
+            engine: OnceLock::new(),
+            loaded,
+            builtin: OnceLock::new(),
+            embedded: true,
+            carried: additions::Cache::default(),
+        }
+    }
+
+    /// These packs without the built-in ones.
+    fn alone(packs: Vec<Pack>) -> Self {
+        let builtin = OnceLock::from(Vec::new());
+        Self { embedded: false, builtin, ..Self::of(packs.iter().map(Pack::known).collect(), packs) }
+    }
+
+    /// The built-in packs and `further`, but each pack that `other` has too taken from there, and what else it has
+    /// added: what another version of a pack says.
+    ///
+    /// # Errors
+    /// Anything that is not exactly the format, also together: a rule that another pack cites or disables may be gone.
+    pub fn of_other_versions(further: Option<&PackTexts>, other: &PackTexts) -> Result<Self, RuleError> {
+        let sources: Vec<Files> = serde_json::from_str(SOURCES).unwrap_or_default();
+        let mut left: Vec<&Files> = other.0.iter().collect();
+        let mut packs: Vec<Pack> = Vec::new();
+        let mut add = |files: &Files| -> Result<(), RuleError> {
+            let known: Vec<Known> = packs.iter().map(Pack::known).collect();
+            packs.push(pack::parse_pack(files, &known, &|rule| {
+                pattern::try_patterns(rule, pattern::REGEX_LIMIT)
+            })?);
+            Ok(())
+        };
+        for files in sources.iter().chain(further.iter().flat_map(|further| &further.0)) {
+            let id = pack::id_of(files);
+            let place = left.iter().position(|files| id.is_some() && pack::id_of(files) == id);
+            add(place.map_or(files, |place| left.remove(place)))?;
+        }
+        left.into_iter().try_for_each(add)?;
+        Ok(Self::alone(packs))
     }
 
     /// Adds the pack in `dir`, or every pack in a folder of it.
@@ -196,14 +267,22 @@ impl RuleSet {
     /// # Errors
     /// Anything that is not exactly the format; the error names file, line, rule and next step.
     pub fn with_folder(self, dir: &Path) -> Result<Self, RuleError> {
-        let Self { mut known, mut loaded, .. } = self;
-        for folder in pack::pack_folders(dir)? {
-            let files = pack::pack_files(&folder)?;
-            let pack = pack::parse_pack(&files, &known, &pattern::try_patterns)?;
+        self.with_texts(&PackTexts::read(dir)?)
+    }
+
+    /// Adds packs that were read before.
+    ///
+    /// # Errors
+    /// Anything that is not exactly the format; the error names file, line, rule and next step.
+    pub fn with_texts(self, texts: &PackTexts) -> Result<Self, RuleError> {
+        let Self { mut known, mut loaded, embedded, .. } = self;
+        for files in &texts.0 {
+            let pack =
+                pack::parse_pack(files, &known, &|rule| pattern::try_patterns(rule, pattern::REGEX_LIMIT))?;
             known.push(pack.known());
             loaded.push(pack);
         }
-        Ok(Self::of(known, loaded))
+        Ok(if embedded { Self::of(known, loaded) } else { Self::alone(loaded) })
     }
 
     /// Adds the pack whose rule finds commits that touch something regulated and declare nothing.
@@ -211,12 +290,13 @@ impl RuleSet {
     /// # Errors
     /// A pack of the same name is loaded.
     pub fn with_required_declarations(self) -> Result<Self, RuleError> {
-        let Self { mut known, mut loaded, .. } = self;
+        let Self { mut known, mut loaded, embedded, .. } = self;
         let files = [("declared-required/pack.toml".to_owned(), REQUIRED.replace("\r\n", "\n"))];
-        let pack = pack::parse_pack(&files, &known, &pattern::try_patterns)?;
+        let pack =
+            pack::parse_pack(&files, &known, &|rule| pattern::try_patterns(rule, pattern::REGEX_LIMIT))?;
         known.push(pack.known());
         loaded.push(pack);
-        Ok(Self::of(known, loaded))
+        Ok(if embedded { Self::of(known, loaded) } else { Self::alone(loaded) })
     }
 
     /// SHA-256 over the packs' ids, versions and digests, lower-case hex; the same on any machine.
@@ -231,13 +311,13 @@ impl RuleSet {
         &self.ids
     }
 
-    /// Judges a commit of a repository of that class.
+    /// Judges a commit of a repository of that class, by the packs and by what its tree carries.
     #[must_use]
     pub fn judge(&self, facts: &CommitFacts, class: Class) -> Verdict {
-        self.engine.get_or_init(|| self.build_engine()).judge(facts, class, &self.known)
+        self.judge_asking(facts, class, &mut |rule, commit, view| rule.find(commit, view))
     }
 
-    /// As [`RuleSet::judge`], and adds to `spent`, by rule, the time that asking it took.
+    /// As [`RuleSet::judge`], and adds to `spent`, by rule of the packs, the time that asking it took.
     #[must_use]
     pub fn judge_timed(
         &self,
@@ -245,8 +325,7 @@ impl RuleSet {
         class: Class,
         spent: &mut BTreeMap<String, Duration>,
     ) -> Verdict {
-        let engine = self.engine.get_or_init(|| self.build_engine());
-        engine.judge_with(facts, class, &self.known, &mut |rule, commit, view| {
+        self.judge_asking(facts, class, &mut |rule, commit, view| {
             let start = Instant::now();
             let found = rule.find(commit, view);
             let time = start.elapsed();
@@ -260,19 +339,31 @@ impl RuleSet {
         })
     }
 
+    fn judge_asking(&self, facts: &CommitFacts, class: Class, ask: &mut matcher::Ask<'_>) -> Verdict {
+        let engine = self.engine.get_or_init(|| self.build_engine());
+        let carried = facts.carried.as_deref().map(carried::Carried::read).unwrap_or_default();
+        let more = !carried.rules.is_empty();
+        let mut verdict = engine.judge_with(facts.judged(), facts, class, (&self.known, carried), ask);
+        if more {
+            self.judge_carried(facts, class, &mut verdict);
+        }
+        verdict
+    }
+
     fn build_engine(&self) -> Engine {
         let disabled: Vec<&String> = self.loaded.iter().flat_map(|pack| &pack.disable).collect();
         let names = self.known.iter().flat_map(|pack| &pack.rules);
-        let embedded = BODIES.lines().map(Source::Embedded);
+        let bodies = if self.embedded { BODIES } else { "" };
+        let embedded = bodies.lines().map(Source::Embedded);
         let loaded = self.loaded.iter().flat_map(|pack| &pack.rules);
         let sources = embedded.chain(loaded.clone().map(|rule| Source::Loaded(Box::new(rule.clone()))));
         let slots: Vec<Slot> = names
             .zip(sources)
             .map(|(name, source)| Slot::new(if disabled.contains(&name) { Source::Disabled } else { source }))
             .collect();
-        let mut index = Index::read(INDEX);
+        let mut index = if self.embedded { Index::read(INDEX) } else { Index::default() };
         if !self.loaded.is_empty() {
-            let first = u16::try_from(BODIES.lines().count()).unwrap_or(u16::MAX);
+            let first = u16::try_from(bodies.lines().count()).unwrap_or(u16::MAX);
             index.append(Index::build(loaded), first);
         }
         Engine::new(index, slots)
@@ -369,7 +460,7 @@ mod tests {
             full.iter().map(|rule| &rule.id).collect::<Vec<_>>()
         );
         for rule in full {
-            assert_eq!(pattern::try_patterns(rule), Ok(()), "{}", rule.id);
+            assert_eq!(pattern::try_patterns(rule, pattern::REGEX_LIMIT), Ok(()), "{}", rule.id);
         }
         assert!(rules.packs().len() >= 4);
     }

@@ -5,6 +5,7 @@
 //! here, so that the build script does not need a second copy of that library.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use super::rule::Rule;
 use super::strict::check_rule;
 use crate::hex::hex;
 
+/// The file that makes a folder a pack.
+const HEAD: &str = "pack.toml";
 /// The format that this version reads.
 const FORMAT: u32 = 1;
 /// One file, in bytes. The largest built-in one has a tenth of it.
@@ -123,6 +126,8 @@ pub struct Pack {
     pub citations: Vec<Citation>,
     /// Its rules, in the order of files and lines.
     pub rules: Vec<Rule>,
+    /// File and one-based line of each of the rules.
+    pub places: Vec<(String, usize)>,
 }
 
 /// What loading a further pack, and the record, need to know of one: the build embeds it.
@@ -185,16 +190,26 @@ pub(super) struct Place<'a> {
     rule: Option<&'a str>,
 }
 
-impl Place<'_> {
-    /// An error here.
-    pub(super) fn error(&self, problem: impl Into<String>, next: impl Into<String>) -> RuleError {
-        let line = self.offset.map(|at| {
+impl<'a> Place<'a> {
+    /// A place in a file: where the rule or value begins, as a number of bytes.
+    #[allow(dead_code, reason = "the build script reads packs only")]
+    pub(super) fn new(file: &'a str, text: &'a str, offset: Option<usize>, rule: Option<&'a str>) -> Self {
+        Self { file, text, offset, rule }
+    }
+
+    /// One-based line, where it is known.
+    pub(super) fn line(&self) -> Option<usize> {
+        self.offset.map(|at| {
             let at = at.min(self.text.len());
             self.text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1
-        });
+        })
+    }
+
+    /// An error here.
+    pub(super) fn error(&self, problem: impl Into<String>, next: impl Into<String>) -> RuleError {
         RuleError::Invalid {
             file: self.file.to_owned(),
-            line,
+            line: self.line(),
             rule: self.rule.map(str::to_owned),
             problem: problem.into(),
             next: next.into(),
@@ -202,25 +217,49 @@ impl Place<'_> {
     }
 }
 
-/// The pack folders of `dir`: itself where it has a `pack.toml`, else those of its folders that have one, by name.
+/// The pack folders of `dir`: itself where it has a `pack.toml`, else those of its folders that hold `*.toml`, by name.
 ///
 /// # Errors
-/// The folder cannot be read, or holds no pack.
+/// The folder cannot be read, or holds no pack, or one of its folders holds rules and no `pack.toml`: a pack that
+/// is left out in silence would be worse than one that is broken.
 pub(crate) fn pack_folders(dir: &Path) -> Result<Vec<PathBuf>, RuleError> {
-    if dir.join("pack.toml").is_file() {
+    let refuse = |folder: &Path, problem: &str, next: &str| {
+        Err(Place { file: &folder.display().to_string(), text: "", offset: None, rule: None }
+            .error(problem, next))
+    };
+    // Whatever has the name counts, a pipe or a dead link too: reading it says what is wrong.
+    if fs::symlink_metadata(dir.join(HEAD)).is_ok() {
         return Ok(vec![dir.to_owned()]);
     }
-    let mut found: Vec<PathBuf> =
-        entries(dir)?.into_iter().filter(|path| path.join("pack.toml").is_file()).collect();
+    let mut found = Vec::new();
+    for path in entries(dir)? {
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if hidden || !path.is_dir() || !has_toml(&path)? {
+            continue;
+        }
+        if fs::symlink_metadata(path.join(HEAD)).is_err() {
+            return refuse(
+                &path,
+                "rules without a pack.toml",
+                "add pack.toml with the [pack] table, or move the folder away",
+            );
+        }
+        found.push(path);
+    }
     found.sort();
     if found.is_empty() {
-        let place = Place { file: &dir.display().to_string(), text: "", offset: None, rule: None };
-        return Err(place.error(
+        return refuse(
+            dir,
             "no pack.toml here nor in a folder below",
             "put each pack into a folder with a pack.toml",
-        ));
+        );
     }
     Ok(found)
+}
+
+/// Whether a folder holds a file of rules, or something that has the name of one.
+fn has_toml(dir: &Path) -> Result<bool, RuleError> {
+    Ok(entries(dir)?.iter().any(|path| path.extension().is_some_and(|end| end == "toml")))
 }
 
 /// The files of a pack as (name, text), `pack.toml` first, then by name.
@@ -233,7 +272,7 @@ pub(crate) fn pack_files(folder: &Path) -> Result<Vec<(String, String)>, RuleErr
         .into_iter()
         .filter(|path| path.extension().is_some_and(|end| end == "toml"))
         .collect();
-    paths.sort_by_key(|path| (!path.ends_with("pack.toml"), path.clone()));
+    paths.sort_by_key(|path| (!path.ends_with(HEAD), path.clone()));
     let mut files = Vec::new();
     for path in paths {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -243,7 +282,7 @@ pub(crate) fn pack_files(folder: &Path) -> Result<Vec<(String, String)>, RuleErr
             return Err(place.error(format!("more than {FILES_LIMIT} files"), "split the pack"));
         }
         let read = |source| RuleError::Read { path: path.clone(), source };
-        let found = std::fs::metadata(&path).map_err(read)?;
+        let found = fs::metadata(&path).map_err(read)?;
         if !found.is_file() {
             // A pipe or a device would never end.
             return Err(place.error("is no regular file".to_owned(), "remove it from the folder"));
@@ -251,7 +290,7 @@ pub(crate) fn pack_files(folder: &Path) -> Result<Vec<(String, String)>, RuleErr
         if found.len() > FILE_LIMIT {
             return Err(place.error(format!("larger than {FILE_LIMIT} bytes"), "split the file"));
         }
-        let bytes = std::fs::read(&path).map_err(read)?;
+        let bytes = fs::read(&path).map_err(read)?;
         let text =
             String::from_utf8(bytes).map_err(|_| place.error("not UTF-8", "save the file as UTF-8"))?;
         files.push((name, text.replace("\r\n", "\n")));
@@ -262,7 +301,7 @@ pub(crate) fn pack_files(folder: &Path) -> Result<Vec<(String, String)>, RuleErr
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, RuleError> {
     let read = |source| RuleError::Read { path: dir.to_owned(), source };
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(read)? {
+    for entry in fs::read_dir(dir).map_err(read)? {
         paths.push(entry.map_err(read)?.path());
     }
     Ok(paths)
@@ -324,8 +363,13 @@ pub(crate) fn parse_pack(
                     place.error(format!("the id is already used in {first}"), "give this rule another id")
                 );
             }
+            if rule.id.starts_with("carried.") {
+                let next = "`carried.` is for rules that a repository carries; take the tag's name";
+                return Err(place.error("the id begins with `carried.`", next));
+            }
             check_rule(&rule, &citations, &place)?;
             patterns(&rule).map_err(|problem| place.error(problem, "correct the pattern"))?;
+            pack.places.push((file.to_owned(), place.line().unwrap_or(1)));
             pack.rules.push(rule);
         }
     }
@@ -392,6 +436,7 @@ fn head(parsed: &[(&str, &str, FileSource)], known: &[Known]) -> Result<Pack, Ru
             digest: String::new(),
             citations: Vec::new(),
             rules: Vec::new(),
+            places: Vec::new(),
         });
     }
     found.ok_or_else(|| {
@@ -404,7 +449,16 @@ fn head(parsed: &[(&str, &str, FileSource)], known: &[Known]) -> Result<Pack, Ru
     })
 }
 
-fn digest(files: &[(String, String)]) -> String {
+/// The id that a pack gives itself, before anything of it is checked.
+#[allow(dead_code, reason = "the build script compares no versions")]
+pub(super) fn id_of(files: &[(String, String)]) -> Option<String> {
+    let (_, text) = files.first()?;
+    let table: toml::Table = toml::from_str(text).ok()?;
+    Some(table.get("pack")?.get("id")?.as_str()?.to_owned())
+}
+
+/// SHA-256, lower-case hex, over the files' names and texts.
+pub(super) fn digest(files: &[(String, String)]) -> String {
     let mut sha = Sha256::new();
     for (name, text) in files {
         // The folder's name is the user's business; the file's own name orders the rules.

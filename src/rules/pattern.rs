@@ -8,7 +8,7 @@ use regex_automata::util::syntax;
 use super::rule::Rule;
 
 /// Memory of one compiled regular expression, in bytes; a pack whose pattern needs more is refused.
-const REGEX_LIMIT: usize = 1 << 20;
+pub(super) const REGEX_LIMIT: usize = 1 << 20;
 
 /// A regular expression that is compiled on first use.
 pub(super) struct Pattern {
@@ -24,7 +24,7 @@ impl Pattern {
 
     /// The compiled form; none only for what loading would have refused.
     pub(super) fn get(&self) -> Option<&Regex> {
-        self.regex.get_or_init(|| compile(&self.source).ok()).as_ref()
+        self.regex.get_or_init(|| compile(&self.source, REGEX_LIMIT).ok()).as_ref()
     }
 }
 
@@ -37,10 +37,10 @@ fn one_of(sources: &[String]) -> String {
 
 /// Without the literal optimisations of the `regex` crate, which take two thirds of the time to compile and
 /// gain nothing here, where the literals were found before.
-fn compile(source: &str) -> Result<Regex, Box<meta::BuildError>> {
+pub(super) fn compile(source: &str, limit: usize) -> Result<Regex, Box<meta::BuildError>> {
     let config = meta::Config::new()
         .utf8_empty(false)
-        .nfa_size_limit(Some(REGEX_LIMIT))
+        .nfa_size_limit(Some(limit))
         .auto_prefilter(false)
         // Left open, the number of cores is looked up in a dozen system files.
         .pool_capacity(8)
@@ -51,7 +51,7 @@ fn compile(source: &str) -> Result<Regex, Box<meta::BuildError>> {
 }
 
 /// What is wrong with a pattern, in one line.
-fn explain(error: &meta::BuildError) -> String {
+pub(super) fn explain(error: &meta::BuildError) -> String {
     let text = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
@@ -89,13 +89,14 @@ impl Glob {
     }
 }
 
-/// Tries all patterns of a rule; what is wrong comes back as text.
-pub(super) fn try_patterns(rule: &Rule) -> Result<(), String> {
+/// Tries all patterns of a rule, each in so many bytes; what is wrong comes back as text.
+pub(super) fn try_patterns(rule: &Rule, limit: usize) -> Result<(), String> {
     let selections = rule.sel.values().map(|selection| (&selection.regex, &selection.glob, selection.group));
     let allows = rule.allow.iter().map(|allow| (&allow.regex, &allow.path, None));
     for (regexes, globs, group) in selections.chain(allows) {
         for source in regexes {
-            let regex = compile(source).map_err(|error| format!("regex {source:?}: {}", explain(&error)))?;
+            let regex =
+                compile(source, limit).map_err(|error| format!("regex {source:?}: {}", explain(&error)))?;
             if group
                 .is_some_and(|group| group >= regex.group_info().group_len(regex_automata::PatternID::ZERO))
             {
@@ -105,7 +106,8 @@ pub(super) fn try_patterns(rule: &Rule) -> Result<(), String> {
                 return Err(format!("regex {source:?} matches everything"));
             }
         }
-        compile(&one_of(regexes)).map_err(|error| format!("the regexes together: {}", explain(&error)))?;
+        compile(&one_of(regexes), limit)
+            .map_err(|error| format!("the regexes together: {}", explain(&error)))?;
         for glob in globs {
             fast_glob::validate(glob).map_err(|error| format!("glob {glob:?}: {error}"))?;
         }

@@ -247,7 +247,7 @@ pub struct Selection {
     #[serde(rename = "in")]
     pub subject: Subject,
     /// Patterns, one of which must match (bytes, ASCII classes, linear time). For lines of text none means any
-    /// line that is not blank.
+    /// line with a letter or digit in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub regex: Vec<String>,
     /// Path patterns, one of which must match.

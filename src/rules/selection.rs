@@ -65,7 +65,12 @@ impl Commit<'_> {
     fn is_void(&self, line: &[u8]) -> bool {
         carried::inline(line).is_some_and(|(rule, allowed)| {
             allowed.is_none_or(|allowed| allowed.until < self.day())
-                || !self.known.iter().any(|pack| pack.rules.contains(&rule))
+                || !self
+                    .known
+                    .iter()
+                    .map(|pack| &pack.rules)
+                    .chain([&self.carried.rules])
+                    .any(|ids| ids.contains(&rule))
         })
     }
 }
@@ -362,7 +367,7 @@ impl Compiled {
         let mut found = Vec::new();
         each_candidate(candidates, side, regex, |index, line| {
             let wanted = !(selection.code && is_comment(line))
-                && regex.map_or(!line.trim_ascii().is_empty(), |regex| line_matches(regex, selection, line));
+                && regex.map_or_else(|| says_something(line), |regex| line_matches(regex, selection, line));
             if wanted && let Some(worth) = worth(index) {
                 found.push((index, worth));
             }
@@ -459,6 +464,11 @@ fn each_candidate(
             None => break,
         }
     }
+}
+
+/// Whether there is more in a line than blanks and punctuation.
+fn says_something(line: &[u8]) -> bool {
+    line.iter().any(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())
 }
 
 fn line_matches(regex: &Regex, selection: &Selection, line: &[u8]) -> bool {

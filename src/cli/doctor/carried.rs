@@ -3,8 +3,9 @@
 
 use gitops_agent::capture::Repo;
 use gitops_agent::config::Settings;
-use gitops_agent::rules;
+use gitops_agent::rules::{self, RuleSet};
 
+use super::super::ui;
 use super::Findings;
 
 const FILE: &str = ".gitops-agent.toml";
@@ -33,7 +34,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("off", "switch rules off"),
 ];
 
-pub(super) fn look(repo: &Repo, settings: &Settings, found: &mut Findings) {
+/// `in_force` are the packs whose citations carried rules may use.
+pub(super) fn look(repo: &Repo, settings: &Settings, in_force: Option<&RuleSet>, found: &mut Findings) {
     let Ok(Some(head)) = repo.head() else { return };
     let bytes = match repo.carried(&head) {
         Ok(Some(bytes)) => bytes,
@@ -54,8 +56,18 @@ pub(super) fn look(repo: &Repo, settings: &Settings, found: &mut Findings) {
     };
     let class = rules::carried_class(&bytes)
         .filter(|carried| settings.class.as_ref().is_some_and(|set| set.value != *carried));
-    if tried.is_empty() && class.is_none() {
-        return found.ok("carried", format!("{FILE} in HEAD tries nothing that it may not"));
+    let (added, problems) = in_force.map(|rules| rules.carried_rules(&bytes)).unwrap_or_default();
+    if tried.is_empty() && class.is_none() && problems.is_empty() {
+        let added =
+            if added == 0 { String::new() } else { format!(", and adds {}", ui::count(added, "rule")) };
+        return found.ok("carried", format!("{FILE} in HEAD tries nothing that it may not{added}"));
+    }
+    for problem in problems {
+        found.warning(
+            "carried",
+            format!("{problem}; this counts as not there"),
+            format!("mend {FILE}; `gitops-agent rules check` runs the examples of carried rules"),
+        );
     }
     for (key, what) in tried {
         found.warning(

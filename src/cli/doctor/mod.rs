@@ -109,7 +109,8 @@ pub(super) fn run(args: &DoctorArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let (session, problems) = Session::survey(repo.as_ref())?;
     settings::look(&session, repo.as_ref(), &problems, &mut found);
     if let Some(repo) = &repo {
-        carried::look(repo, &session.settings, &mut found);
+        let rules = session.rules_in_force().ok().map(|in_force| in_force.rules);
+        carried::look(repo, &session.settings, rules.as_ref(), &mut found);
     }
     place::look(&session, &mut found);
     store::look(&session, args.write, &mut found);

@@ -7,7 +7,7 @@ use gitops_agent::inferred::Inferred;
 use gitops_agent::rules;
 
 use super::super::environment;
-use super::super::session::Session;
+use super::super::session::{InForce, Session};
 use super::Findings;
 
 /// How to set the class; `install` says the same.
@@ -32,8 +32,15 @@ pub(super) fn look(session: &Session, repo: Option<&Repo>, problems: &[ConfigErr
             "git config --unset gitops-agent.enabled",
         );
     }
-    match session.rules() {
-        Ok(rules) => found.ok("rules", format!("{} rules, digest {}", rules.rules().count(), rules.digest())),
+    match session.rules_in_force() {
+        Ok(InForce { rules, broken: None }) => {
+            found.ok("rules", format!("{} rules, digest {}", rules.rules().count(), rules.digest()));
+        }
+        Ok(InForce { broken: Some(broken), .. }) => found.failed(
+            "rules",
+            format!("{}; until this is mended, hooks judge by {}", broken.error, broken.instead()),
+            "`gitops-agent rules check --rules DIR` shows what is wrong",
+        ),
         Err(failure) => found.failed(
             "rules",
             format!("{}; commits are noted and judged once this is mended", failure.line()),
