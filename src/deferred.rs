@@ -13,7 +13,7 @@ use crate::destination::Destination;
 use crate::durable;
 
 /// How the files' names end.
-const SUFFIX: &str = ".note";
+pub(crate) const SUFFIX: &str = ".note";
 /// A larger file is none of ours.
 const MAX_BYTES: u64 = 64 << 20;
 

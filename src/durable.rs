@@ -45,22 +45,28 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Writes a new file into `dir`, creating that where it is missing. The name begins with the time, so that
-/// names sort by age, and ends with `suffix`.
-pub(crate) fn write(dir: &Path, suffix: &str, now: Timestamp, parts: &[&[u8]]) -> io::Result<()> {
+/// A temporary name and a name for a new file: they begin with the time, so that names sort by age, and the second
+/// ends with `suffix`.
+pub(crate) fn names(suffix: &str, now: Timestamp) -> (String, String) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let dir = own_folder(dir)?;
     // Process and number make the name this writer's own.
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("{:020}-{}-{number}", now.as_microsecond(), std::process::id());
-    let temporary = dir.join(format!("{name}{TEMPORARY}"));
+    (format!("{name}{TEMPORARY}"), format!("{name}{suffix}"))
+}
+
+/// Writes a new file into `dir`, creating that where it is missing, under a name by [`names`].
+pub(crate) fn write(dir: &Path, suffix: &str, now: Timestamp, parts: &[&[u8]]) -> io::Result<()> {
+    let dir = own_folder(dir)?;
+    let (temporary, name) = names(suffix, now);
+    let temporary = dir.join(temporary);
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         for part in parts {
             file.write_all(part)?;
         }
         file.sync_all()?;
-        fs::rename(&temporary, dir.join(format!("{name}{suffix}")))
+        fs::rename(&temporary, dir.join(name))
     };
     if let Err(error) = write() {
         // Never acknowledged, so nobody counts on it; and a full disk needs the room.

@@ -42,4 +42,5 @@ pub mod rules;
 mod sqlite;
 pub mod store;
 pub mod szz;
+pub mod time_limit;
 pub mod verify;

@@ -33,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sqlite", &["disk", "durable"]),
     ("store", &["destination", "sqlite"]),
     ("szz", &["calibration", "capture", "history"]),
+    ("time_limit", &["deferred", "durable"]),
     ("verify", &["record"]),
 ];
 
@@ -46,7 +47,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio", &["cli", "delivery", "store"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
-    ("libc", &["delivery/lock", "detach", "disk", "outbox"]),
+    ("libc", &["delivery/lock", "detach", "disk", "outbox", "time_limit"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

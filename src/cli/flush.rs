@@ -10,7 +10,6 @@ use gitops_agent::deferred;
 use gitops_agent::delivery::{self, Options, Surroundings, WorkerLock};
 use gitops_agent::destination::Destination;
 use gitops_agent::outbox::{Outbox, spool_in};
-use gitops_agent::recorder;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -176,6 +175,7 @@ fn judge_notes(folder: &Path, outbox: &mut Outbox, ui: &Ui) -> Result<(), Failur
     Ok(())
 }
 
+/// Judges what can be; the first failure of another one is what keeps the note.
 fn judge(note: &deferred::Note, outbox: &mut Outbox) -> Result<(), Failure> {
     let repo = Repo::open(&note.git_dir)?;
     let session = Session::of_repo(&repo, None)?;
@@ -183,18 +183,31 @@ fn judge(note: &deferred::Note, outbox: &mut Outbox) -> Result<(), Failure> {
         return Ok(());
     }
     let rules = session.rules()?;
-    let mut repository = recorder::repository(&repo, || None);
+    // What this finds of the repository is kept: the hook that noted the commit had no time for it.
+    let mut repository = hook::named(&repo);
     repository.branch = note.branch.clone();
     let recorder = session.recorder_of(repository, &rules);
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let now = Timestamp::now();
     let destination = note.destination.as_ref().unwrap_or(&session.settings.destination.value);
+    let mut failure = None;
     for commit in &note.commits {
-        let id = repo.resolve_one(&commit.id)?;
-        let made = recorder.record(&repo, &id, &note.source, commit.supersedes.clone(), now)?;
-        outbox.enqueue(&[hook::entry(&made, &session, destination, place)], now)?;
+        let made = repo
+            .resolve_one(&commit.id)
+            .map_err(Failure::from)
+            .and_then(|id| Ok(recorder.record(&repo, &id, &note.source, commit.supersedes.clone(), now)?));
+        match made {
+            Ok(made) => {
+                outbox.enqueue(&[hook::entry(&made, &session, destination, place)], now)?;
+            }
+            Err(error) => failure = failure.or(Some(error)),
+        }
     }
-    Ok(outbox.register_repository(place, &recorder.repository().id, now)?)
+    if session.settings.class.is_none() {
+        recorder.inferred().keep(&repo);
+    }
+    outbox.register_repository(place, &recorder.repository().id, now)?;
+    failure.map_or(Ok(()), Err)
 }
 
 /// The contract's exit code for what is left.
