@@ -25,7 +25,12 @@ pub(crate) fn private_folder(dir: &Path) -> io::Result<PathBuf> {
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let missing: Vec<&Path> = dir.ancestors().take_while(|above| !above.exists()).collect();
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            // Or a power cut takes the new folder with everything in it. One that cannot be opened cannot be synced.
+            for above in missing.iter().filter_map(|made| made.parent()) {
+                let _ = sync_folder(above);
+            }
         }
         Err(error) => return Err(error),
     }

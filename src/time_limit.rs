@@ -100,13 +100,18 @@ impl Place {
     /// Creates what is missing and opens the folder; a link in its place is not followed.
     #[expect(unsafe_code, reason = "the standard library allocates, which a handler of signals must not")]
     fn open(&self) -> Option<Folder> {
-        for folder in self.above.iter().chain([&self.folder]) {
-            // SAFETY: a string with its end. What is there already answers EEXIST.
-            unsafe { libc::mkdir(folder.as_ptr(), 0o700) };
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        for (above, folder) in self.above.iter().zip(self.above.iter().skip(1).chain([&self.folder])) {
+            // SAFETY: strings with their ends. What is there already answers EEXIST.
+            unsafe {
+                if libc::mkdir(folder.as_ptr(), 0o700) == 0 {
+                    // Or a power cut takes the new folder with everything in it.
+                    synced(libc::open(above.as_ptr(), flags));
+                }
+            }
         }
-        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
         // SAFETY: as above.
-        let descriptor = unsafe { libc::open(self.folder.as_ptr(), flags) };
+        let descriptor = unsafe { libc::open(self.folder.as_ptr(), flags | libc::O_NOFOLLOW) };
         (descriptor >= 0).then_some(Folder(descriptor))
     }
 }
