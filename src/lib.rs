@@ -27,6 +27,8 @@ pub mod detach;
 pub mod disk;
 mod durable;
 pub mod facts;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod hex;
 pub mod history;
 pub mod inferred;

@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("disk", &[]),
     ("durable", &[]),
     ("facts", &[]),
+    ("fuzzing", &["capture", "config", "deferred", "facts", "outbox", "record", "rules"]),
     ("hex", &[]),
     ("history", &["capture"]),
     ("inferred", &["capture", "rules"]),

@@ -57,7 +57,7 @@ mod measured;
 mod queue;
 mod salvage;
 mod spending;
-mod spool;
+pub(crate) mod spool;
 mod stats;
 mod tidy;
 mod tracked;

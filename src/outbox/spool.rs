@@ -230,6 +230,18 @@ fn read(path: &Path) -> io::Result<Option<Spooled>> {
     }))
 }
 
+/// Whether bytes are a spool file: for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_sound(content: &[u8]) -> bool {
+    parse(content).is_some()
+}
+
+/// The checksum that makes bytes a spool file, if they are one otherwise: for the fuzzer, which cannot find it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn with_checksum(rest: &[u8]) -> Vec<u8> {
+    [checksum(rest).as_bytes(), b"\n", rest].concat()
+}
+
 fn parse(content: &[u8]) -> Option<(Header, Vec<u8>)> {
     let (sum, rest) = split_line(content)?;
     if checksum(rest).as_bytes() != sum {

@@ -15,6 +15,8 @@
 mod carried;
 pub(crate) mod check;
 mod components;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod index;
 mod infer;
 mod lines;
