@@ -30,6 +30,7 @@ pub mod facts;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod hex;
+pub mod hints;
 pub mod history;
 pub mod inferred;
 pub mod install;

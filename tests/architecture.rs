@@ -20,14 +20,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("facts", &[]),
     ("fuzzing", &["capture", "config", "deferred", "facts", "outbox", "record", "rules"]),
     ("hex", &[]),
+    ("hints", &["durable"]),
     ("history", &["capture"]),
-    ("inferred", &["capture", "rules"]),
+    ("inferred", &["capture", "hints", "rules"]),
     ("install", &["hex"]),
     ("judgement", &[]),
     ("outbox", &["calibration", "destination", "durable", "hex", "judgement", "sqlite"]),
     ("literals", &[]),
     ("record", &["facts", "hex", "literals", "risk", "rules"]),
-    ("reconcile", &["capture", "outbox"]),
+    ("reconcile", &["capture", "hints", "outbox"]),
     ("recorder", &["capture", "config", "facts", "inferred", "record", "risk", "rules"]),
     ("risk", &["facts", "rules"]),
     ("rules", &["facts", "hex", "literals"]),
@@ -48,7 +49,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tokio", &["cli", "delivery", "store"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
-    ("libc", &["delivery/lock", "detach", "disk", "outbox", "time_limit"]),
+    ("libc", &["delivery/lock", "detach", "disk", "hints", "outbox", "time_limit"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -9,7 +9,7 @@ use gitops_agent::capture::Repo;
 use gitops_agent::deferred;
 use gitops_agent::delivery::{self, Options, Surroundings, WorkerLock};
 use gitops_agent::destination::Destination;
-use gitops_agent::outbox::{Outbox, spool_in};
+use gitops_agent::outbox::{Outbox, is_ours, spool_in};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -162,8 +162,7 @@ fn spool_folders(session: &Session, outbox: &Outbox, repo: Option<&Repo>) -> Res
 /// Judges the commits that hooks could only note. A note stays until all of its commits are queued.
 fn judge_notes(folder: &Path, outbox: &mut Outbox, ui: &Ui) -> Result<(), Failure> {
     for path in deferred::files(folder)? {
-        let note = deferred::read(&path).map_err(|problem| Failure::new(DISK, problem));
-        match note.and_then(|note| judge(&note, outbox)) {
+        match trusted_note(folder, &path, outbox).and_then(|note| judge(&note, outbox)) {
             Ok(()) => std::fs::remove_file(&path)?,
             Err(failure) => ui.note(format!(
                 "{}: commits are noted there but cannot be recorded yet: {}",
@@ -173,6 +172,24 @@ fn judge_notes(folder: &Path, outbox: &mut Outbox, ui: &Ui) -> Result<(), Failur
         }
     }
     Ok(())
+}
+
+/// Reads a note that this user wrote, and that names no store unknown to the user where it lay in a repository.
+fn trusted_note(folder: &Path, path: &Path, outbox: &Outbox) -> Result<deferred::Note, Failure> {
+    if !is_ours(folder) || !is_ours(path) {
+        return Err(Failure::new(DISK, "another user owns it or may write to it"));
+    }
+    let note = deferred::read(path).map_err(|problem| Failure::new(DISK, problem))?;
+    if let Some(destination) = &note.destination
+        && !outbox.may_name(folder, destination)?
+    {
+        let problem =
+            format!("it names a store that neither the settings nor earlier records name: {destination}");
+        return Err(
+            Failure::new(DISK, problem).hint("`gitops-agent flush` under the settings that name that store")
+        );
+    }
+    Ok(note)
 }
 
 /// Judges what can be; the first failure of another one is what keeps the note.

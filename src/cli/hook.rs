@@ -9,7 +9,6 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -19,7 +18,7 @@ use gitops_agent::outbox::{NewEntry, Outbox, Urgency, write_spool};
 use gitops_agent::record::Repository;
 use gitops_agent::record::redact::redact;
 use gitops_agent::recorder::{self, Recorded};
-use gitops_agent::{deferred, install, outbox, reconcile, time_limit};
+use gitops_agent::{deferred, hints, install, outbox, reconcile, time_limit};
 use gitops_agent::{delivery, detach};
 use jiff::Timestamp;
 
@@ -33,6 +32,9 @@ const AT_ONCE: usize = 64;
 
 /// What the hook goes on as where its time is over: what is noted needs a worker.
 const OVERTIME: &str = "overtime";
+
+/// The file that keeps a repository's id.
+const REPOSITORY_ID: &str = "repository-id";
 
 /// A commit that the hook was told of.
 struct Announced {
@@ -348,29 +350,27 @@ fn urgency(source: &str) -> Urgency {
 /// The repository's name. Where there is no remote, the id that an earlier hook found is kept in the common
 /// Git folder: walking to the root commits costs milliseconds that a hook has not got.
 pub(super) fn named(repo: &Repo) -> Repository {
-    let folder = repo.common_dir().join("gitops-agent");
-    let file = folder.join("repository-id");
     let mut found = None;
     let repository = recorder::repository(repo, || {
-        found = std::fs::read_to_string(&file).ok().filter(|id| id.len() == 64);
+        let kept = hints::read(repo.common_dir(), REPOSITORY_ID, 64)?;
+        let kept = String::from_utf8(kept).ok()?;
+        found = (kept.len() == 64 && kept.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(kept);
         found.clone()
     });
     if repository.remote.is_none() && found.as_deref() != Some(&repository.id) {
         // Best effort: the next hook finds it again.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        let _ = made.and_then(|()| std::fs::write(&file, &repository.id));
+        let _ = hints::write(repo.common_dir(), REPOSITORY_ID, repository.id.as_bytes());
     }
     repository
 }
 
 /// Removes what [`named`] keeps; spooled commits stay until they are delivered.
 pub(super) fn forget(repo: &Repo) {
-    let folder = repo.common_dir().join("gitops-agent");
-    let _ = std::fs::remove_file(folder.join("repository-id"));
+    hints::forget(repo.common_dir(), REPOSITORY_ID);
     reconcile::forget(repo.common_dir());
     gitops_agent::inferred::forget(repo);
     // Fails, as it should, where commits still lie in it.
-    let _ = std::fs::remove_dir(folder);
+    let _ = std::fs::remove_dir(hints::folder(repo.common_dir()));
 }
 
 /// Of a push, sent or received, the commits that are not recorded yet; of the other hooks all, since a rewrite adds to the
@@ -400,7 +400,7 @@ fn unknown<'a>(
 
 /// The spool folder of a repository, for where the agent's own cannot be written.
 fn spool_of(common_dir: &Path) -> PathBuf {
-    outbox::spool_in(&common_dir.join("gitops-agent"))
+    outbox::spool_in(&hints::folder(common_dir))
 }
 
 /// Writes into the first of the spool folders that can be written.
