@@ -4,9 +4,13 @@
 
 use std::sync::Arc;
 
+use crate::capture;
+use crate::config;
+use crate::deferred;
 use crate::facts::Manifest;
+use crate::outbox;
 use crate::record::{Declared, redact};
-use crate::{capture, config, deferred, outbox, rules};
+use crate::rules;
 
 /// Separates the two parts of an input that has two.
 const BETWEEN: &[u8] = b"\n====\n";
