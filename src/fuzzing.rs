@@ -47,8 +47,11 @@ const MANIFESTS: [&str; 28] = [
     "Dockerfile",
 ];
 
-/// The targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+/// A target's name, and what it does with an input.
+type Target = (&'static str, fn(&[u8]));
+
+/// The targets.
+pub const TARGETS: [Target; 10] = [
     ("diff", diff),
     ("commit", capture::fuzz::commit),
     ("reflog", capture::fuzz::reflog),

@@ -7,7 +7,7 @@
 //! lock, since what it interrupts may be in the middle of just that. It creates, writes, syncs and renames by plain
 //! system calls, all of which POSIX allows there, and replaces the program by the one that starts the worker.
 //!
-//! Cost where the limit is not reached: some strings and four system calls without a disk, about 5 µs.
+//! Cost where the limit is not reached: some strings and a handful of system calls that touch no disk, about 10 µs.
 
 use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -198,7 +198,7 @@ fn arm(left: Duration) {
         }
         let mut timer: libc::itimerval = std::mem::zeroed();
         timer.it_value.tv_sec = libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX);
-        timer.it_value.tv_usec = left.subsec_micros().try_into().unwrap_or(0);
+        timer.it_value.tv_usec = left.subsec_micros() as libc::suseconds_t;
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
     }
 }
