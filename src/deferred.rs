@@ -13,7 +13,7 @@ use crate::destination::Destination;
 use crate::durable;
 
 /// How the files' names end.
-const SUFFIX: &str = ".note";
+pub(crate) const SUFFIX: &str = ".note";
 /// A larger file is none of ours.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -82,6 +82,10 @@ pub fn read(path: &Path) -> Result<Note, String> {
     if !size.is_file() || size.len() > MAX_BYTES {
         return Err("is no note of ours".to_owned());
     }
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    parse(&std::fs::read(path).map_err(|error| error.to_string())?)
+}
+
+/// Reads a note's bytes.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Note, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }

@@ -25,7 +25,12 @@ pub(crate) fn private_folder(dir: &Path) -> io::Result<PathBuf> {
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let missing: Vec<&Path> = dir.ancestors().take_while(|above| !above.exists()).collect();
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            // Or a power cut takes the new folder with everything in it. One that cannot be opened cannot be synced.
+            for above in missing.iter().filter_map(|made| made.parent()) {
+                let _ = sync_folder(above);
+            }
         }
         Err(error) => return Err(error),
     }
@@ -45,16 +50,22 @@ pub(crate) fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Writes a new file into `dir`, creating that where it is missing. The name begins with the time, so that
-/// names sort by age, and ends with `suffix`.
-pub(crate) fn write(dir: &Path, suffix: &str, now: Timestamp, parts: &[&[u8]]) -> io::Result<()> {
+/// A temporary name and a name for a new file: they begin with the time, so that names sort by age, and the second
+/// ends with `suffix`.
+pub(crate) fn names(suffix: &str, now: Timestamp) -> (String, String) {
     let stem = stem(now);
-    write_named(dir, &stem, &format!("{stem}{suffix}"), parts)
+    (format!("{stem}{TEMPORARY}"), format!("{stem}{suffix}"))
+}
+
+/// Writes a new file into `dir`, creating that where it is missing, under a name by [`names`].
+pub(crate) fn write(dir: &Path, suffix: &str, now: Timestamp, parts: &[&[u8]]) -> io::Result<()> {
+    let (temporary, name) = names(suffix, now);
+    write_named(dir, &temporary, &name, parts)
 }
 
 /// Writes the file `name` into `dir`, in place of what had that name; `dir` is created where it is missing.
 pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    write_named(dir, &stem(Timestamp::now()), name, &[content])
+    write_named(dir, &format!("{}{TEMPORARY}", stem(Timestamp::now())), name, &[content])
 }
 
 /// Time, process and number: a name that is this writer's own.
@@ -64,9 +75,9 @@ fn stem(now: Timestamp) -> String {
     format!("{:020}-{}-{number}", now.as_microsecond(), std::process::id())
 }
 
-fn write_named(dir: &Path, stem: &str, name: &str, parts: &[&[u8]]) -> io::Result<()> {
+fn write_named(dir: &Path, temporary: &str, name: &str, parts: &[&[u8]]) -> io::Result<()> {
     let dir = own_folder(dir)?;
-    let temporary = dir.join(format!("{stem}{TEMPORARY}"));
+    let temporary = dir.join(temporary);
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         for part in parts {

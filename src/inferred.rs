@@ -7,17 +7,20 @@
 //! broken or of another version of the words is as none.
 
 use std::collections::HashMap;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::capture::{CommitId, Repo};
+use crate::hints;
 use crate::rules::{Class, INFERENCE, Inference, infer_from_face, infer_from_paths};
 
 /// Faces that are remembered in one process: a history has a few hundred.
 const MAX_FACES: usize = 10_000;
+
+/// Where it is kept; a larger one is none of ours.
+const FILE: &str = "class.json";
+const MAX_BYTES: u64 = 64 << 10;
 
 /// What is on the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,19 +118,9 @@ impl Inferred {
         if state.on_disk.as_ref() == Some(&state.now) {
             return;
         }
-        let path = file(repo);
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        let write = || -> std::io::Result<()> {
-            if let Some(folder) = path.parent() {
-                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            }
-            std::fs::write(&temporary, serde_json::to_vec(&state.now)?)?;
-            std::fs::rename(&temporary, &path)
-        };
-        if write().is_ok() {
+        let Ok(content) = serde_json::to_vec(&state.now) else { return };
+        if hints::write(repo.common_dir(), FILE, &content).is_ok() {
             state.on_disk = Some(state.now.clone());
-        } else {
-            let _ = std::fs::remove_file(&temporary);
         }
     }
 
@@ -136,7 +129,7 @@ impl Inferred {
         // A thread that panicked left whole values behind.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.on_disk.is_none() {
-            let read = std::fs::read(file(repo)).ok();
+            let read = hints::read(repo.common_dir(), FILE, MAX_BYTES);
             let kept = read.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
             state.now = kept
                 .filter(|kept| kept.version == INFERENCE)
@@ -157,9 +150,5 @@ impl State {
 
 /// Removes what is kept, when the hooks are taken out.
 pub fn forget(repo: &Repo) {
-    let _ = std::fs::remove_file(file(repo));
-}
-
-fn file(repo: &Repo) -> PathBuf {
-    repo.common_dir().join("gitops-agent").join("class.json")
+    hints::forget(repo.common_dir(), FILE);
 }

@@ -32,7 +32,10 @@ pub mod detach;
 pub mod disk;
 mod durable;
 pub mod facts;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod hex;
+pub mod hints;
 pub mod history;
 pub mod inferred;
 pub mod install;
@@ -48,4 +51,5 @@ pub mod rules;
 mod sqlite;
 pub mod store;
 pub mod szz;
+pub mod time_limit;
 pub mod verify;

@@ -12,17 +12,16 @@
 //! into a file of the repository ([`pass_over`]), so that switching on again does not bring them back.
 
 use std::collections::{BTreeSet, HashSet};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use jiff::Timestamp;
 
 use crate::capture::{CaptureError, CommitId, Cursor, Found, Repo};
+use crate::hints;
 use crate::outbox::{Outbox, OutboxError, Tracked, Tracking};
 
-/// The file below the common Git folder that lists commits made while the agent was off.
-const PASSED_OVER: &str = "gitops-agent/passed-over";
+/// The file that lists commits made while the agent was off.
+const PASSED_OVER: &str = "passed-over";
 
 /// It is not written beyond 4 MiB, 100 000 commits.
 const MAX_PASSED_OVER: u64 = 4 << 20;
@@ -174,33 +173,18 @@ pub fn skip(outbox: &mut Outbox, repo: &Repo, mut work: Work, now: Timestamp) ->
 /// Remembers commits made while the agent is switched off in this repository. Best effort: what cannot be
 /// written here is found once the agent is on again.
 pub fn pass_over(common_dir: &Path, ids: &[CommitId]) {
-    let path = common_dir.join(PASSED_OVER);
-    let write = || -> std::io::Result<()> {
-        let folder = path.parent().unwrap_or(common_dir);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
-        if file.metadata()?.len() > MAX_PASSED_OVER {
-            return Ok(());
-        }
-        let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
-        file.write_all(lines.as_bytes())
-    };
-    let _ = write();
+    let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    let _ = hints::append(common_dir, PASSED_OVER, lines.as_bytes(), MAX_PASSED_OVER);
 }
 
 fn passed_over(common_dir: &Path) -> Vec<CommitId> {
-    let mut text = String::new();
-    let read = std::fs::File::open(common_dir.join(PASSED_OVER))
-        .and_then(|file| file.take(2 * MAX_PASSED_OVER).read_to_string(&mut text));
-    if read.is_err() {
-        return Vec::new();
-    }
-    text.lines().filter_map(CommitId::from_hex).collect()
+    let text = hints::read(common_dir, PASSED_OVER, 2 * MAX_PASSED_OVER).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().filter_map(CommitId::from_hex).collect()
 }
 
 /// What reconciliation keeps in the repository itself goes with the hooks.
 pub fn forget(common_dir: &Path) {
-    let _ = std::fs::remove_file(common_dir.join(PASSED_OVER));
+    hints::forget(common_dir, PASSED_OVER);
 }
 
 /// What counts as history in a repository: all that these commits reach. None where it is not reconciled.

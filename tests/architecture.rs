@@ -19,22 +19,25 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("disk", &[]),
     ("durable", &[]),
     ("facts", &[]),
+    ("fuzzing", &["capture", "config", "deferred", "facts", "outbox", "record", "rules"]),
     ("hex", &[]),
+    ("hints", &["durable"]),
     ("history", &["capture"]),
-    ("inferred", &["capture", "rules"]),
+    ("inferred", &["capture", "hints", "rules"]),
     ("install", &["hex"]),
     ("judgement", &[]),
     ("outbox", &["calibration", "destination", "durable", "hex", "judgement", "sqlite"]),
     ("last_good", &["durable", "hex", "rules"]),
     ("literals", &[]),
     ("record", &["facts", "hex", "literals", "risk", "rules"]),
-    ("reconcile", &["capture", "outbox"]),
+    ("reconcile", &["capture", "hints", "outbox"]),
     ("recorder", &["capture", "config", "facts", "inferred", "record", "risk", "rules"]),
     ("risk", &["facts", "rules"]),
     ("rules", &["facts", "hex", "literals"]),
     ("sqlite", &["disk", "durable"]),
     ("store", &["destination", "sqlite"]),
     ("szz", &["calibration", "capture", "history"]),
+    ("time_limit", &["deferred", "durable"]),
     ("verify", &["record"]),
 ];
 
@@ -50,7 +53,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("mimalloc", &["cli/allocator"]),
     ("libmimalloc_sys", &["cli/allocator"]),
     ("indicatif", &["cli"]),
-    ("libc", &["delivery/lock", "detach", "disk", "outbox"]),
+    ("libc", &["delivery/lock", "detach", "disk", "hints", "outbox", "time_limit"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

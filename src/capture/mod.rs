@@ -19,6 +19,8 @@ mod content;
 mod differ;
 mod error;
 mod face;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lines;
 mod merge;
 mod origins;

@@ -211,6 +211,20 @@ fn parse(line: &[u8], before: Mark) -> Option<Entry> {
     Some(Entry { old: id()?, new: id()?, message: String::from_utf8_lossy(message).into_owned(), before })
 }
 
+/// Whether a log that is read in two parts, cut at any line, gives what it gives at once: for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(super) fn halves_agree(text: &[u8]) {
+    let whole = lines(text, Mark::default());
+    for entry in &whole {
+        entry.origin();
+        let cut = usize::try_from(entry.before.bytes).unwrap_or(usize::MAX);
+        let again = lines(&text[cut..], entry.before.clone());
+        assert_eq!(again.first(), Some(entry));
+    }
+    let mark = end(&whole, Mark::default(), text);
+    assert!(mark.bytes <= text.len() as u64);
+}
+
 /// The first two words of a line.
 fn ids(line: &[u8]) -> String {
     let end = line.iter().enumerate().filter(|(_, byte)| **byte == b' ').nth(1).map_or(0, |(at, _)| at);

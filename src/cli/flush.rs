@@ -9,8 +9,7 @@ use gitops_agent::capture::Repo;
 use gitops_agent::deferred;
 use gitops_agent::delivery::{self, Options, Surroundings, WorkerLock};
 use gitops_agent::destination::Destination;
-use gitops_agent::outbox::{Outbox, spool_in};
-use gitops_agent::recorder;
+use gitops_agent::outbox::{Outbox, is_ours, spool_in};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -171,8 +170,7 @@ fn spool_folders(session: &Session, outbox: &Outbox, repo: Option<&Repo>) -> Res
 /// Judges the commits that hooks could only note. A note stays until all of its commits are queued.
 fn judge_notes(folder: &Path, outbox: &mut Outbox, ui: &Ui) -> Result<(), Failure> {
     for path in deferred::files(folder)? {
-        let note = deferred::read(&path).map_err(|problem| Failure::new(DISK, problem));
-        match note.and_then(|note| judge(&note, outbox)) {
+        match trusted_note(folder, &path, outbox).and_then(|note| judge(&note, outbox)) {
             Ok(()) => std::fs::remove_file(&path)?,
             Err(failure) => ui.note(format!(
                 "{}: commits are noted there but cannot be recorded yet: {}",
@@ -184,6 +182,25 @@ fn judge_notes(folder: &Path, outbox: &mut Outbox, ui: &Ui) -> Result<(), Failur
     Ok(())
 }
 
+/// Reads a note that this user wrote, and that names no store unknown to the user where it lay in a repository.
+fn trusted_note(folder: &Path, path: &Path, outbox: &Outbox) -> Result<deferred::Note, Failure> {
+    if !is_ours(folder) || !is_ours(path) {
+        return Err(Failure::new(DISK, "another user owns it or may write to it"));
+    }
+    let note = deferred::read(path).map_err(|problem| Failure::new(DISK, problem))?;
+    if let Some(destination) = &note.destination
+        && !outbox.may_name(folder, destination)?
+    {
+        let problem =
+            format!("it names a store that neither the settings nor earlier records name: {destination}");
+        return Err(
+            Failure::new(DISK, problem).hint("`gitops-agent flush` under the settings that name that store")
+        );
+    }
+    Ok(note)
+}
+
+/// Judges what can be; the first failure of another one is what keeps the note.
 fn judge(note: &deferred::Note, outbox: &mut Outbox) -> Result<(), Failure> {
     let repo = Repo::open(&note.git_dir)?;
     let session = Session::of_repo(&repo, None)?;
@@ -191,21 +208,33 @@ fn judge(note: &deferred::Note, outbox: &mut Outbox) -> Result<(), Failure> {
         return Ok(());
     }
     let rules = session.rules()?;
-    let mut repository = recorder::repository(&repo, || None);
+    // What this finds of the repository is kept: the hook that noted the commit had no time for it.
+    let mut repository = hook::named(&repo);
     repository.branch = note.branch.clone();
     let recorder = session.recorder_of(repository, &rules);
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let now = Timestamp::now();
     let destination = note.destination.as_ref().unwrap_or(&session.settings.destination.value);
+    let mut failure = None;
     repo.reading(|reading| {
         for commit in &note.commits {
-            let id = repo.resolve_one(&commit.id)?;
-            let made = recorder.record(reading, &id, &note.source, commit.supersedes.clone(), now)?;
-            outbox.enqueue(&[hook::entry(&made, &session, destination, place)], now)?;
+            let made = repo.resolve_one(&commit.id).map_err(Failure::from).and_then(|id| {
+                Ok(recorder.record(reading, &id, &note.source, commit.supersedes.clone(), now)?)
+            });
+            match made {
+                Ok(made) => {
+                    outbox.enqueue(&[hook::entry(&made, &session, destination, place)], now)?;
+                }
+                Err(error) => failure = failure.take().or(Some(error)),
+            }
         }
         Ok::<_, Failure>(())
     })??;
-    Ok(outbox.register_repository(place, &recorder.repository().id, now)?)
+    if session.settings.class.is_none() {
+        recorder.inferred().keep(&repo);
+    }
+    outbox.register_repository(place, &recorder.repository().id, now)?;
+    failure.map_or(Ok(()), Err)
 }
 
 /// The contract's exit code for what is left.

@@ -4,21 +4,23 @@
 //! The order of retreat, so that no commit is lost: a spool file in the agent's data folder, which every
 //! command takes into the outbox; a spool file in the repository's common Git folder. Where the commit cannot even be
 //! judged (settings that do not load), its id is noted instead of its record, and the worker judges it once that is
-//! mended. Rules that do not load are no such case: the packs as they last loaded judge, and the commit is noted
-//! beside its record, so that the mended ones judge it again.
+//! mended. The same where judging takes too long (`time_limit`): a monster commit is the worker's to judge. Rules that
+//! do not load are no such case: the packs as they last loaded judge, and the commit is noted beside its record, so
+//! that the mended ones judge it again.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use gitops_agent::capture::{CommitId, Repo};
+use gitops_agent::destination::Destination;
 use gitops_agent::outbox::{NewEntry, Outbox, Urgency, write_spool};
 use gitops_agent::record::Repository;
 use gitops_agent::record::redact::redact;
 use gitops_agent::recorder::{self, Recorded};
-use gitops_agent::{deferred, install, outbox, reconcile};
+use gitops_agent::{deferred, hints, install, outbox, reconcile, time_limit};
 use gitops_agent::{delivery, detach};
 use jiff::Timestamp;
 
@@ -30,10 +32,30 @@ use super::{environment, ui, worker};
 /// push of years does not wait.
 const AT_ONCE: usize = 64;
 
+/// What the hook goes on as where its time is over: what is noted needs a worker.
+const OVERTIME: &str = "overtime";
+
+/// The file that keeps a repository's id.
+const REPOSITORY_ID: &str = "repository-id";
+
 /// A commit that the hook was told of.
 struct Announced {
     id: CommitId,
     supersedes: Vec<String>,
+}
+
+/// Commits that came together: all that the hook was told of, or those of one ref of a push.
+struct Batch {
+    /// The ref of a push that this repository received.
+    arrived: Option<Pushed>,
+    commits: Vec<Announced>,
+}
+
+/// One call of a hook.
+struct Call<'a> {
+    repo: &'a Repo,
+    name: &'a str,
+    started: Instant,
 }
 
 /// Whether Git calls us, by `argv[0]` (the hook file is a link to the binary) or by the word `hook`; the
@@ -69,43 +91,47 @@ pub(super) fn run(name: &str, arguments: Vec<OsString>) -> ! {
 }
 
 fn capture(name: &str, arguments: &[OsString]) -> Result<(), Failure> {
+    let started = Instant::now();
+    if name == OVERTIME {
+        environment::paths().inspect(|paths| start_worker(paths.data()));
+        return Ok(());
+    }
     if environment::switched_off() || !install::ALL_HOOKS.contains(&name) {
         return Ok(());
     }
     // Ending the process frees everything at once; doing it piece by piece would only take time.
     let repo = ManuallyDrop::new(Repo::open_from_env()?);
+    let call = Call { repo: &repo, name, started };
     if name == install::SERVER_HOOK {
-        return receive(&repo, &stdin()?);
+        return receive(&call, &stdin()?);
     }
     let commits = commits(&repo, name, arguments)?;
-    keep_all(&repo, name, None, &commits, AT_ONCE)
+    keep_all(&call, &[Batch { arrived: None, commits }])
 }
 
 /// What a push brought, ref by ref: each commit gets the branch that it arrived on. At most [`AT_ONCE`]
 /// commits are judged here, the rest is noted; the pusher waits for this.
-fn receive(repo: &Repo, lines: &str) -> Result<(), Failure> {
+fn receive(call: &Call<'_>, lines: &str) -> Result<(), Failure> {
     let pushed: Vec<Pushed> = lines.lines().filter_map(pushed).collect();
     let tips: Vec<(CommitId, Option<CommitId>)> =
         pushed.iter().map(|pushed| (pushed.new, pushed.old)).collect();
-    let mut left = AT_ONCE;
-    let (mut truncated, mut failure) = (false, None);
-    for (pushed, found) in pushed.iter().zip(repo.received(&tips)?) {
+    let mut truncated = false;
+    let mut batches = Vec::new();
+    for (pushed, found) in pushed.into_iter().zip(call.repo.received(&tips)?) {
         truncated |= found.truncated;
-        let commits: Vec<Announced> =
-            found.ids.into_iter().map(|id| Announced { id, supersedes: Vec::new() }).collect();
-        // One ref's failure must not cost the others' commits.
-        failure = keep_all(repo, install::SERVER_HOOK, Some(pushed), &commits, left).err().or(failure);
-        left -= commits.len().min(left);
+        batches.push(Batch { arrived: Some(pushed), commits: each(found.ids) });
     }
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
+    keep_all(call, &batches)?;
     if truncated {
         let message = "the push brought more commits than a hook looks at; `gitops-agent backfill --all` in the \
                        repository that was pushed to records the rest";
         return Err(Failure::new(0, message));
     }
     Ok(())
+}
+
+fn each(ids: Vec<CommitId>) -> Vec<Announced> {
+    ids.into_iter().map(|id| Announced { id, supersedes: Vec::new() }).collect()
 }
 
 /// One line of `post-receive`'s input.
@@ -129,19 +155,23 @@ fn pushed(line: &str) -> Option<Pushed> {
     })
 }
 
-/// Records the commits, or at least notes them.
-fn keep_all(
-    repo: &Repo,
-    name: &str,
-    arrived: Option<&Pushed>,
-    commits: &[Announced],
-    at_once: usize,
-) -> Result<(), Failure> {
-    if commits.is_empty() {
-        return Ok(());
+/// Records the commits, or at least notes them; at most [`AT_ONCE`] are judged here.
+fn keep_all(call: &Call<'_>, batches: &[Batch]) -> Result<(), Failure> {
+    let (mut left, mut failure) = (AT_ONCE, None);
+    for (at, batch) in batches.iter().enumerate().filter(|(_, batch)| !batch.commits.is_empty()) {
+        // One ref's failure must not cost the others' commits.
+        failure = keep_batch(call, batch, &batches[at..], left).err().or(failure);
+        left -= batch.commits.len().min(left);
     }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Records one batch, or at least notes it. `open` are this one and those after it, which are noted where the time is over.
+fn keep_batch(call: &Call<'_>, batch: &Batch, open: &[Batch], at_once: usize) -> Result<(), Failure> {
     let now = Timestamp::now();
-    match record(repo, name, arrived, commits, at_once, now) {
+    let recorded = record(call, batch, open, at_once, now);
+    time_limit::lift();
+    match recorded {
         Ok(None) => Ok(()),
         Ok(Some(broken)) => {
             let instead = broken.instead();
@@ -149,7 +179,7 @@ fn keep_all(
             Err(Failure::new(0, format!("{line} (recorded by {instead}; judged again once this is mended)")))
         }
         Err(failure) => {
-            note(repo, name, arrived, commits, now)?;
+            note(call, batch, &batch.commits, now)?;
             let line = failure.line();
             Err(Failure::new(
                 0,
@@ -219,30 +249,32 @@ fn unpublished(repo: &Repo, remote: Option<&OsStr>, lines: &str) -> Result<Vec<A
         .filter_map(CommitId::from_hex)
         .collect();
     let found = repo.unpublished(&tips, &remote)?;
-    Ok(found.ids.into_iter().map(|id| Announced { id, supersedes: Vec::new() }).collect())
+    Ok(each(found.ids))
 }
 
 /// Records the commits; gives back what is wrong with the rules, where the last good ones had to judge.
 fn record(
-    repo: &Repo,
-    name: &str,
-    arrived: Option<&Pushed>,
-    commits: &[Announced],
+    call: &Call<'_>,
+    batch: &Batch,
+    open: &[Batch],
     at_once: usize,
     now: Timestamp,
 ) -> Result<Option<BrokenRules>, Failure> {
+    let Call { repo, name, .. } = *call;
+    let commits = &batch.commits;
     let session = Session::of_repo(repo, None)?;
     if !session.settings.enabled.value {
         let ids: Vec<CommitId> = commits.iter().map(|commit| commit.id).collect();
         reconcile::pass_over(repo.common_dir(), &ids);
         return Ok(None);
     }
+    let data = session.paths().ok().map(|paths| paths.data().to_owned());
+    limit(call, open, &session.settings.destination.value, data.as_deref(), now);
     let InForce { rules, broken } = session.rules_in_force()?;
     let rules = ManuallyDrop::new(rules);
-    let data = session.paths().ok().map(|paths| paths.data().to_owned());
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir());
     let mut named = named(repo);
-    if let Some(pushed) = arrived {
+    if let Some(pushed) = &batch.arrived {
         named = named.on(pushed.branch.as_deref());
     }
     let recorder = session.recorder_of(named, &rules);
@@ -254,6 +286,8 @@ fn record(
         now_judged.iter().map(judge).collect::<Result<Vec<_>, _>>()
     });
     let records = judged??;
+    // From here on it is the disk that takes its time, and a note would need it as well.
+    time_limit::lift();
     let destination = &session.settings.destination.value;
     let entries: Vec<NewEntry<'_>> =
         records.iter().map(|made| entry(made, &session, destination, place)).collect();
@@ -263,12 +297,27 @@ fn record(
     }
     let later = if broken.is_some() { &unknown } else { later };
     if !later.is_empty() {
-        note(repo, name, arrived, later.iter().copied(), now)?;
+        note(call, batch, later.iter().copied(), now)?;
     }
     if let Some(data) = &data {
         start_worker(data);
     }
     Ok(broken)
+}
+
+/// Limits the hook's time: when it is over, the open batches are noted, and a worker is started for them.
+fn limit(call: &Call<'_>, open: &[Batch], destination: &Destination, data: Option<&Path>, now: Timestamp) {
+    let Ok(program) = std::env::current_exe() else { return };
+    let notes: Vec<deferred::Note> = open
+        .iter()
+        .filter(|batch| !batch.commits.is_empty())
+        .map(|batch| noted(call, batch, &batch.commits, Some(destination.clone()), now))
+        .collect();
+    let folders: Vec<PathBuf> =
+        data.map(outbox::spool_in).into_iter().chain([spool_of(call.repo.common_dir())]).collect();
+    let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+    let left = time_limit::HOOK.saturating_sub(call.started.elapsed());
+    time_limit::set(left, &notes, &folders, &program, &["hook", OVERTIME]);
 }
 
 /// Makes the records durable. One goes into a spool file: two syncs like the database, but a third of the
@@ -296,7 +345,7 @@ fn keep(
 pub(super) fn entry<'a>(
     made: &'a Recorded,
     session: &'a Session,
-    destination: &'a gitops_agent::destination::Destination,
+    destination: &'a Destination,
     place: &'a Path,
 ) -> NewEntry<'a> {
     NewEntry {
@@ -319,30 +368,28 @@ fn urgency(source: &str) -> Urgency {
 
 /// The repository's name. Where there is no remote, the id that an earlier hook found is kept in the common
 /// Git folder: walking to the root commits costs milliseconds that a hook has not got.
-fn named(repo: &Repo) -> Repository {
-    let folder = repo.common_dir().join("gitops-agent");
-    let file = folder.join("repository-id");
+pub(super) fn named(repo: &Repo) -> Repository {
     let mut found = None;
     let repository = recorder::repository(repo, || {
-        found = std::fs::read_to_string(&file).ok().filter(|id| id.len() == 64);
+        let kept = hints::read(repo.common_dir(), REPOSITORY_ID, 64)?;
+        let kept = String::from_utf8(kept).ok()?;
+        found = (kept.len() == 64 && kept.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(kept);
         found.clone()
     });
     if repository.remote.is_none() && found.as_deref() != Some(&repository.id) {
         // Best effort: the next hook finds it again.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        let _ = made.and_then(|()| std::fs::write(&file, &repository.id));
+        let _ = hints::write(repo.common_dir(), REPOSITORY_ID, repository.id.as_bytes());
     }
     repository
 }
 
 /// Removes what [`named`] keeps; spooled commits stay until they are delivered.
 pub(super) fn forget(repo: &Repo) {
-    let folder = repo.common_dir().join("gitops-agent");
-    let _ = std::fs::remove_file(folder.join("repository-id"));
+    hints::forget(repo.common_dir(), REPOSITORY_ID);
     reconcile::forget(repo.common_dir());
     gitops_agent::inferred::forget(repo);
     // Fails, as it should, where commits still lie in it.
-    let _ = std::fs::remove_dir(folder);
+    let _ = std::fs::remove_dir(hints::folder(repo.common_dir()));
 }
 
 /// Of a push, sent or received, the commits that are not recorded yet; of the other hooks all, since a rewrite adds to the
@@ -370,6 +417,11 @@ fn unknown<'a>(
     commits.iter().filter(|commit| !known.contains(&commit.id.hex())).collect()
 }
 
+/// The spool folder of a repository, for where the agent's own cannot be written.
+fn spool_of(common_dir: &Path) -> PathBuf {
+    outbox::spool_in(&hints::folder(common_dir))
+}
+
 /// Writes into the first of the spool folders that can be written.
 fn spool<E>(
     data: Option<&Path>,
@@ -382,33 +434,42 @@ where
     let first = data.map(|data| write(&outbox::spool_in(data)));
     match first {
         Some(Ok(())) => Ok(()),
-        _ => Ok(write(&outbox::spool_in(&common_dir.join("gitops-agent")))?),
+        _ => Ok(write(&spool_of(common_dir))?),
     }
 }
 
 /// Notes commits that could not be judged now.
 fn note<'a>(
-    repo: &Repo,
-    source: &str,
-    arrived: Option<&Pushed>,
+    call: &Call<'_>,
+    batch: &Batch,
     commits: impl IntoIterator<Item = &'a Announced>,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let noted = deferred::Note {
-        git_dir: repo.git_dir().to_owned(),
-        source: source.to_owned(),
-        branch: arrived
-            .map_or_else(|| repo.branch(), |pushed| pushed.branch.clone())
-            .map(|branch| redact(&branch).into_owned()),
-        destination: Session::destination(repo),
+    let noted = noted(call, batch, commits, Session::destination(call.repo), now);
+    let data: Option<PathBuf> = environment::paths().map(|paths| paths.data().to_owned());
+    spool(data.as_deref(), call.repo.common_dir(), |folder| deferred::write(folder, &noted))
+}
+
+/// The note of some commits of a batch.
+fn noted<'a>(
+    call: &Call<'_>,
+    batch: &Batch,
+    commits: impl IntoIterator<Item = &'a Announced>,
+    destination: Option<Destination>,
+    now: Timestamp,
+) -> deferred::Note {
+    let branch = batch.arrived.as_ref().map_or_else(|| call.repo.branch(), |pushed| pushed.branch.clone());
+    deferred::Note {
+        git_dir: call.repo.git_dir().to_owned(),
+        source: call.name.to_owned(),
+        branch: branch.map(|branch| redact(&branch).into_owned()),
+        destination,
         commits: commits
             .into_iter()
             .map(|commit| deferred::Commit { id: commit.id.hex(), supersedes: commit.supersedes.clone() })
             .collect(),
         noted_at: now,
-    };
-    let data: Option<PathBuf> = environment::paths().map(|paths| paths.data().to_owned());
-    spool(data.as_deref(), repo.common_dir(), |folder| deferred::write(folder, &noted))
+    }
 }
 
 /// Starts the worker, unless one is at work already. Without a worker the record waits for the next hook or

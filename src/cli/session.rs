@@ -112,6 +112,7 @@ impl Session {
     pub(super) fn outbox(&self) -> Result<Outbox, Failure> {
         let data = self.paths()?.data();
         let mut outbox = Outbox::open(data)?;
+        outbox.trust(&self.settings.destination.value);
         outbox.take_in_spool(&[spool_in(data)], Timestamp::now())?;
         Ok(outbox)
     }

@@ -61,7 +61,13 @@ pub(super) fn read(path: &Path) -> Result<Option<(PathBuf, File)>, ConfigError> 
         Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
         Err(error) => return Err(failed(format!("cannot be read: {error}"))),
     };
-    toml::from_str(&text).map(|file| Some((path.to_owned(), file))).map_err(|error| {
+    parse(path, &text).map(|file| Some((path.to_owned(), file)))
+}
+
+/// Reads the file's text; `path` is for the error alone.
+pub(super) fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    let failed = |problem: String| ConfigError::File { path: path.to_owned(), problem };
+    toml::from_str(text).map_err(|error| {
         let before = error.span().map_or("", |span| &text[..span.start]);
         let number = 1 + before.matches('\n').count();
         // Not the whole line: somebody may have tried to put a key there.

@@ -8,6 +8,8 @@
 //! commit and can only describe.
 
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod paths;
 mod survey;
 

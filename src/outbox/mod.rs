@@ -57,7 +57,7 @@ mod measured;
 mod queue;
 mod salvage;
 mod spending;
-mod spool;
+pub(crate) mod spool;
 mod stats;
 mod tidy;
 mod tracked;
@@ -76,7 +76,7 @@ pub use gates::{Circuit, Gate, GateScope};
 pub use measured::{Beside, Calibration};
 pub use queue::{DestinationId, LastError, Outcome, Progress, Settlement, Waiting};
 pub use spending::DaySpent;
-pub use spool::{TakenIn, spool_in, spool_waiting, write_spool};
+pub use spool::{TakenIn, is_ours, spool_in, spool_waiting, write_spool};
 pub use stats::{DestinationStats, Quantiles, Stats};
 pub use tracked::{RecordedCounts, Tracked, Tracking};
 
@@ -201,6 +201,8 @@ pub struct Outbox {
     connection: Connection,
     dir: PathBuf,
     notice: Option<Notice>,
+    /// The store that the settings name.
+    trusted: Option<crate::destination::Destination>,
 }
 
 impl Outbox {
@@ -237,7 +239,7 @@ impl Outbox {
         // The worker checkpoints by itself (`tidy`). Closing would do it too and remove the log, which the next
         // hook would have to make anew: one more sync of the folder.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        Ok(Self { connection, dir: dir.to_owned(), notice: None })
+        Ok(Self { connection, dir: dir.to_owned(), notice: None, trusted: None })
     }
 
     /// The folder that the outbox lies in.

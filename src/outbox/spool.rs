@@ -9,11 +9,16 @@
 //! process that died before its record was acknowledged; it is taken in like the others.
 //!
 //! Limits: a file above 4 MiB is not read but moved aside. Symbolic links are not followed.
+//!
+//! A spool file names the store that its record goes to, and with it who is shown the user's credentials. So a folder or
+//! file that another user owns, or may write to, is left alone and named; and a record from another folder than the agent's own
+//! (a repository's, which may have been unpacked from an archive) is held where neither the settings nor an earlier
+//! record name its store, until a person lets it go (`outbox retry`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +26,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::enqueue::path_of;
+use super::enqueue::{name_of, path_of};
 use super::{NewEntry, Outbox, OutboxError, Urgency};
 use crate::destination::Destination;
 use crate::durable::{self, TEMPORARY};
@@ -69,8 +74,12 @@ struct Spooled {
     body: Vec<u8>,
 }
 
+/// Why a record from a repository's folder waits for a person.
+const STRANGE_STORE: &str = "this record lay in the repository and names a store that neither the settings nor earlier records name; \
+                             `gitops-agent outbox show` says which, `outbox retry` sends it there";
+
 impl Spooled {
-    fn entry(&self) -> NewEntry<'_> {
+    fn entry(&self, strange: bool) -> NewEntry<'_> {
         NewEntry {
             tenant: &self.header.tenant,
             date: &self.header.date,
@@ -81,7 +90,7 @@ impl Spooled {
             body: &self.body,
             urgency: self.header.urgency,
             repository: &self.repository,
-            hold: self.header.hold.as_deref(),
+            hold: if strange { Some(STRANGE_STORE) } else { self.header.hold.as_deref() },
         }
     }
 }
@@ -132,10 +141,13 @@ impl Outbox {
         let mut taken_in = TakenIn::default();
         for dir in spool_dirs {
             match spool_files(dir) {
-                Ok(files) => {
+                Ok(Listed { files, strange }) => {
+                    let own = self.is_own_spool(dir);
                     for names in files.chunks(BATCH) {
-                        self.take_in_batch(names, now, &mut taken_in)?;
+                        self.take_in_batch(names, own, now, &mut taken_in)?;
                     }
+                    let problem = |path: PathBuf| OutboxError::io(&path, not_ours());
+                    taken_in.problems.extend(strange.into_iter().map(problem));
                 }
                 Err(error) => taken_in.problems.push(OutboxError::io(dir, error)),
             }
@@ -143,9 +155,36 @@ impl Outbox {
         Ok(taken_in)
     }
 
+    /// Names a store that records from a repository's folder may go to, beside those in the outbox already.
+    pub fn trust(&mut self, destination: &Destination) {
+        self.trusted = Some(destination.clone());
+    }
+
+    /// Whether what lies in `folder` may name `destination`.
+    ///
+    /// # Errors
+    /// When the outbox cannot be read.
+    pub fn may_name(&self, folder: &Path, destination: &Destination) -> Result<bool, OutboxError> {
+        if *destination == Destination::Local
+            || self.trusted.as_ref() == Some(destination)
+            || self.is_own_spool(folder)
+        {
+            return Ok(true);
+        }
+        let mut known = self.connection.prepare_cached("SELECT 1 FROM destinations WHERE name = ?1")?;
+        Ok(known.exists([name_of(destination)])?)
+    }
+
+    fn is_own_spool(&self, folder: &Path) -> bool {
+        let own = spool_in(&self.dir);
+        let real = |path: &Path| fs::canonicalize(path).ok();
+        own == folder || real(&own).is_some_and(|own| real(folder) == Some(own))
+    }
+
     fn take_in_batch(
         &mut self,
         paths: &[PathBuf],
+        own: bool,
         now: Timestamp,
         taken_in: &mut TakenIn,
     ) -> Result<(), OutboxError> {
@@ -162,7 +201,12 @@ impl Outbox {
                 Err(error) => taken_in.problems.push(OutboxError::io(path, error)),
             }
         }
-        let entries: Vec<NewEntry<'_>> = sound.iter().map(Spooled::entry).collect();
+        let mut entries = Vec::with_capacity(sound.len());
+        for spooled in &sound {
+            let folder = spooled.path.parent().unwrap_or(Path::new(""));
+            let strange = !own && !self.may_name(folder, &spooled.header.destination)?;
+            entries.push(spooled.entry(strange));
+        }
         if entries.is_empty() {
             return Ok(());
         }
@@ -182,18 +226,42 @@ impl Outbox {
 /// Whether a spool folder has anything to take in.
 #[must_use]
 pub fn spool_waiting(spool_dirs: &[PathBuf]) -> bool {
-    spool_dirs.iter().any(|dir| spool_files(dir).is_ok_and(|files| !files.is_empty()))
+    spool_dirs.iter().any(|dir| spool_files(dir).is_ok_and(|found| !found.files.is_empty()))
 }
 
-/// The files to take in, oldest first.
-fn spool_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// Whether only this user could have written something: a folder, or a file that is no link.
+#[must_use]
+#[expect(unsafe_code, reason = "the standard library does not tell whose process this is")]
+pub fn is_ours(path: &Path) -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    fs::symlink_metadata(path).is_ok_and(|found| found.uid() == user && found.mode() & 0o022 == 0)
+}
+
+fn not_ours() -> io::Error {
+    io::Error::other("another user owns it or may write to it, so it is not taken in")
+}
+
+/// What lies in a spool folder.
+#[derive(Default)]
+struct Listed {
+    /// The files to take in, oldest first.
+    files: Vec<PathBuf>,
+    /// Files that somebody else may have written.
+    strange: Vec<PathBuf>,
+}
+
+fn spool_files(dir: &Path) -> io::Result<Listed> {
     let entries = match fs::read_dir(dir) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
+            return Ok(Listed::default());
         }
         other => other?,
     };
-    let mut files = Vec::new();
+    if !is_ours(dir) {
+        return Err(not_ours());
+    }
+    let mut found = Listed::default();
     for entry in entries {
         let entry = entry?;
         if !entry.file_type()?.is_file() {
@@ -202,11 +270,12 @@ fn spool_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.ends_with(SUFFIX) || (name.ends_with(TEMPORARY) && is_stale(&entry.path())) {
-            files.push(entry.path());
+            let path = entry.path();
+            if is_ours(&path) { found.files.push(path) } else { found.strange.push(path) }
         }
     }
-    files.sort();
-    Ok(files)
+    found.files.sort();
+    Ok(found)
 }
 
 fn is_stale(path: &Path) -> bool {
@@ -228,6 +297,18 @@ fn read(path: &Path) -> io::Result<Option<Spooled>> {
         header,
         body,
     }))
+}
+
+/// Whether bytes are a spool file: for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn is_sound(content: &[u8]) -> bool {
+    parse(content).is_some()
+}
+
+/// The checksum that makes bytes a spool file, if they are one otherwise: for the fuzzer, which cannot find it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn with_checksum(rest: &[u8]) -> Vec<u8> {
+    [checksum(rest).as_bytes(), b"\n", rest].concat()
 }
 
 fn parse(content: &[u8]) -> Option<(Header, Vec<u8>)> {

@@ -166,7 +166,12 @@ fn blank() -> Example {
 }
 
 /// Runs one example; the other rules that found something in it.
-fn run(rules: &RuleSet, rule: &Rule, test: &Example, day: &str) -> Result<BTreeSet<String>, String> {
+pub(super) fn run(
+    rules: &RuleSet,
+    rule: &Rule,
+    test: &Example,
+    day: &str,
+) -> Result<BTreeSet<String>, String> {
     let class = test.scope.or(rule.scope.first().copied()).unwrap_or(Class::Ehr);
     let verdict = rules.judge(&facts(test, day), class);
     let found = verdict.findings.iter().find(|finding| finding.rule == rule.id && finding.allowed.is_none());

@@ -16,6 +16,8 @@ mod additions;
 mod carried;
 pub(crate) mod check;
 mod components;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod index;
 mod infer;
 mod lines;
