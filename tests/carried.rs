@@ -44,7 +44,7 @@ fn carried_rules_add_findings_that_show_where_they_come_from() {
     let finding = of(&record, "carried.pump.table")[0];
     assert_eq!(
         (&finding["path"], &finding["line"], &finding["points"]),
-        (&json!("src/a.c"), &json!(1), &json!(50.0))
+        (&json!("src/a.c"), &json!(1), &json!(50))
     );
     assert_eq!(
         record["rules"]["packs"].as_array().unwrap().len(),

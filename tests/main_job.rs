@@ -54,6 +54,16 @@ fn the_hook_prints_nothing_and_the_commit_is_the_same() {
     assert_eq!(world.git(&["rev-parse", "HEAD~1"]), before);
 }
 
+/// Numbers by their value: `explain` prints them as they were made, `query` as every store knows them.
+fn by_value(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().into(),
+        Value::Array(values) => values.iter().map(by_value).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), by_value(value))).collect(),
+        other => other.clone(),
+    }
+}
+
 #[test]
 fn hook_backfill_and_explain_give_the_same_digest() {
     let world = World::new();
@@ -67,7 +77,7 @@ fn hook_backfill_and_explain_give_the_same_digest() {
     for record in [&explained, &walked] {
         for field in ["digest", "riskScore", "findings", "compliance", "filesChanged", "repository"] {
             if field != "repository" {
-                assert_eq!(record[field], hooked[field], "{field}");
+                assert_eq!(by_value(&record[field]), by_value(&hooked[field]), "{field}");
             }
         }
         assert_eq!(record["repository"]["id"], hooked["repository"]["id"]);

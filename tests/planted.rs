@@ -125,11 +125,11 @@ fn with_a_strange_store(broken: bool) -> (World, TcpListener, PathBuf) {
     std::fs::write(&blocked, "").unwrap();
     world.set("GITOPS_AGENT_HOME", blocked.to_str().unwrap());
     if broken {
-        world.set("GITOPS_AGENT_RULES", "/nowhere/at/all");
+        world.set("GITOPS_AGENT_CLASS", "nonsense");
     }
     world.commit("a.txt", "a\n", "One");
     world.output(&["hook", "post-commit"]);
-    for name in ["COSMOS_ENDPOINT", "GITOPS_AGENT_TENANT", "GITOPS_AGENT_RULES"] {
+    for name in ["COSMOS_ENDPOINT", "GITOPS_AGENT_TENANT", "GITOPS_AGENT_CLASS"] {
         world.unset(name);
     }
     world.set("GITOPS_AGENT_HOME", home.to_str().unwrap());

@@ -87,8 +87,9 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
 #[test]
 fn nothing_reaches_the_disk_before_it_is_redacted() {
     let ssn = ["219", "09", "9998"].join("-");
-    // A note is what a hook writes when it cannot judge; a spool file when it can.
-    for broken in [false, true] {
+    // A spool file is what a hook writes when it can judge, a note when it cannot; both where it judges by the last
+    // good rules.
+    for (broken, files) in [("", 1), ("GITOPS_AGENT_CLASS", 1), ("GITOPS_AGENT_RULES", 2)] {
         let mut world = World::new();
         world.commit("a.txt", "a\n", "First");
         world.git(&[
@@ -102,12 +103,12 @@ fn nothing_reaches_the_disk_before_it_is_redacted() {
         // No worker, so that the first write stays to be seen.
         let lock = std::fs::OpenOptions::new();
         let held = hold_the_lock(&world, lock);
-        if broken {
-            world.set("GITOPS_AGENT_RULES", "/nowhere/at/all");
+        if !broken.is_empty() {
+            world.set(broken, "/nowhere/at/all");
         }
         world.commit(&format!("export/{ssn}.csv"), "x\n", &format!("Import of SSN: {ssn}"));
         let spooled: Vec<_> = walk(&world.home().join("spool"));
-        assert_eq!(spooled.len(), 1, "{spooled:?}");
+        assert_eq!(spooled.len(), files, "{spooled:?}");
         for file in walk(&world.home()) {
             let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
             assert!(!text.contains(&ssn) && !text.contains("hunter2"), "{}: {text}", file.display());
@@ -119,7 +120,7 @@ fn nothing_reaches_the_disk_before_it_is_redacted() {
             );
         }
         drop(held);
-        world.unset("GITOPS_AGENT_RULES");
+        world.unset(broken);
         world.ok(&["flush"]);
         let record = &world.records()[0];
         assert_eq!(record["repository"]["branch"], "fix/ssn-[redacted:ssn]");
