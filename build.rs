@@ -2,6 +2,7 @@
 //! build; written as an index, rules without texts and examples, and the sources for `rules list`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, error::Error, fs};
 
 #[path = "src/hex.rs"]
@@ -23,8 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=rules");
     println!("cargo:rerun-if-changed=src/rules");
     println!("cargo:rerun-if-changed=src/hex.rs");
-    link();
     let out = PathBuf::from(env::var("OUT_DIR")?);
+    link(&out)?;
     if let Err(error) = embed(Path::new("rules"), &out) {
         println!("cargo:error={error}");
     }
@@ -34,13 +35,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The Azure SDK brings 45 000 addresses that a loader would have to write, and 200 pages that it would have
 /// to copy, at every start of a hook: a third of what the hook costs. Linked to a fixed address there are
 /// none (see docs/decisions.md for what that gives up).
-fn link() {
+///
+/// The standard library asks for `libgcc_s`, which a loader would have to find, map and relocate. Found first, a
+/// linker script of that name gives its archives instead, where the compiler has them.
+fn link(out: &Path) -> Result<(), Box<dyn Error>> {
     let gnu_linux = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux")
         && env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu");
     if gnu_linux {
         println!("cargo:rustc-link-arg-bins=-no-pie");
-        println!("cargo:rustc-link-arg-bins=-static-libgcc");
+        let asked = Command::new("cc").arg("-print-file-name=libgcc_eh.a").output();
+        let found =
+            asked.is_ok_and(|answer| Path::new(String::from_utf8_lossy(&answer.stdout).trim()).is_absolute());
+        if found {
+            let folder = out.join("link");
+            fs::create_dir_all(&folder)?;
+            fs::write(folder.join("libgcc_s.so"), "INPUT(-lgcc_eh -lgcc)\n")?;
+            println!("cargo:rustc-link-search=native={}", folder.display());
+        }
     }
+    Ok(())
 }
 
 fn embed(folder: &Path, out: &Path) -> Result<(), Box<dyn Error>> {

@@ -1,7 +1,7 @@
 //! Commits that a hook could not judge, noted by id: when settings or rules do not load, or a push brings
 //! more than a hook may take time for. The worker, `flush` and `backfill` judge them later.
 //!
-//! A note is one file of JSON, written durably (temporary file, sync, rename, sync of the folder) beside
+//! A note is one file of JSON, written durably (`durable`) beside
 //! the spooled records, and removed only after its commits are in the outbox.
 
 use std::path::{Path, PathBuf};
@@ -52,7 +52,8 @@ pub struct Commit {
 /// # Errors
 /// If the note is not durably on the disk.
 pub fn write(folder: &Path, note: &Note) -> std::io::Result<()> {
-    durable::write(folder, SUFFIX, note.noted_at, &[&serde_json::to_vec(note)?])
+    let (_, name) = durable::names(SUFFIX, note.noted_at);
+    durable::replace(folder, &name, &serde_json::to_vec(note)?)
 }
 
 /// The notes' files in `folder`, oldest first; a folder that is not there is empty.

@@ -28,6 +28,16 @@ pub struct Disk {
     pub free: u64,
 }
 
+impl Disk {
+    /// Whether a new file's sync makes its name survive a power cut as well, which POSIX does not ask for: ext4 commits
+    /// the transaction that the name is in, or without a journal writes the folder (`ext4_sync_parent`); XFS forces its
+    /// log up to it; btrfs logs the name with the file.
+    #[must_use]
+    pub fn syncs_names(&self) -> bool {
+        matches!(self.name.as_str(), "ext4" | "xfs" | "btrfs")
+    }
+}
+
 /// Asks for the file system of a folder that exists.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Files that survive a power cut, in folders that only their owner can read.
 //!
-//! A file is written under a temporary name, synced, renamed, and its folder is synced: two syncs, after which
-//! it is there whole or not at all. Spooled records and notes of commits are written so.
+//! Such a file is written under a temporary name, synced and renamed, and its folder is synced: two syncs, after which it
+//! is there whole or not at all. [`write`] is for the record that a developer waits for.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use jiff::Timestamp;
+
+use crate::disk;
 
 /// The end of a temporary name.
 pub(crate) const TEMPORARY: &str = ".tmp";
@@ -57,15 +59,49 @@ pub(crate) fn names(suffix: &str, now: Timestamp) -> (String, String) {
     (format!("{stem}{TEMPORARY}"), format!("{stem}{suffix}"))
 }
 
-/// Writes a new file into `dir`, creating that where it is missing, under a name by [`names`].
+/// Writes a new file into `dir`, creating that where it is missing, under a name by [`names`]: for content that tells
+/// whether it is whole. It is renamed before it is synced, and the folder is synced only where the file's sync does not see
+/// to its name. Acknowledged, it is there whole; a power cut before that may leave a part of it.
 pub(crate) fn write(dir: &Path, suffix: &str, now: Timestamp, parts: &[&[u8]]) -> io::Result<()> {
+    let dir = own_folder(dir)?;
     let (temporary, name) = names(suffix, now);
-    write_named(dir, &temporary, &name, parts)
+    let (temporary, path) = (dir.join(temporary), dir.join(name));
+    let write = || -> io::Result<()> {
+        let file = create(&temporary, parts)?;
+        fs::rename(&temporary, &path)?;
+        file.sync_all()
+    };
+    if let Err(error) = write() {
+        // Never acknowledged, so nobody counts on it; and a full disk needs the room.
+        let _ = fs::remove_file(&temporary);
+        let _ = fs::remove_file(&path);
+        return Err(error);
+    }
+    if disk::disk(&dir).is_ok_and(|disk| disk.syncs_names()) { Ok(()) } else { sync_folder(&dir) }
 }
 
 /// Writes the file `name` into `dir`, in place of what had that name; `dir` is created where it is missing.
 pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    write_named(dir, &format!("{}{TEMPORARY}", stem(Timestamp::now())), name, &[content])
+    let dir = own_folder(dir)?;
+    let temporary = dir.join(format!("{}{TEMPORARY}", stem(Timestamp::now())));
+    // Synced under its temporary name: a cut leaves the old content or the new one.
+    let write = || -> io::Result<()> {
+        create(&temporary, &[content])?.sync_all()?;
+        fs::rename(&temporary, dir.join(name))
+    };
+    if let Err(error) = write() {
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_folder(&dir)
+}
+
+fn create(path: &Path, parts: &[&[u8]]) -> io::Result<File> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    Ok(file)
 }
 
 /// Time, process and number: a name that is this writer's own.
@@ -73,23 +109,4 @@ fn stem(now: Timestamp) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("{:020}-{}-{number}", now.as_microsecond(), std::process::id())
-}
-
-fn write_named(dir: &Path, temporary: &str, name: &str, parts: &[&[u8]]) -> io::Result<()> {
-    let dir = own_folder(dir)?;
-    let temporary = dir.join(temporary);
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        fs::rename(&temporary, dir.join(name))
-    };
-    if let Err(error) = write() {
-        // Never acknowledged, so nobody counts on it; and a full disk needs the room.
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
-    sync_folder(&dir)
 }

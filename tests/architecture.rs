@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("destination", &[]),
     ("detach", &["outbox", "delivery"]),
     ("disk", &[]),
-    ("durable", &[]),
+    ("durable", &["disk"]),
     ("facts", &[]),
     ("fuzzing", &["capture", "config", "deferred", "facts", "outbox", "record", "rules"]),
     ("hex", &[]),

@@ -320,8 +320,8 @@ fn limit(call: &Call<'_>, open: &[Batch], destination: &Destination, data: Optio
     time_limit::set(left, &notes, &folders, &program, &["hook", OVERTIME]);
 }
 
-/// Makes the records durable. One goes into a spool file: two syncs like the database, but a third of the
-/// time, since no database has to be opened, and no other process's lock is ever waited for. Many go into
+/// Makes the records durable. One goes into a spool file: a third of the database's
+/// time, since none has to be opened, and no other process's lock is ever waited for. Many go into
 /// the outbox, in one transaction, while it can be had.
 fn keep(
     entries: &[NewEntry<'_>],

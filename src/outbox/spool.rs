@@ -1,8 +1,8 @@
 //! Spool files: where a hook leaves a record when the outbox is locked, damaged or cannot be opened.
 //!
 //! One file per record: the first line is the SHA-256 of the rest, the second a line of JSON that says
-//! what the record is and where it goes, then comes the record itself. It is written under a temporary
-//! name, synced, renamed, and the folder is synced; only then is the record safe and the hook done. The
+//! what the record is and where it goes, then comes the record itself. It is written durably
+//! (`durable`); only then is the record safe and the hook done. The
 //! next delivery takes the files in: queues them, and removes a file only after the queueing has been
 //! committed. A file taken in twice is one entry. A file that is not what its checksum says is moved into
 //! `damaged/` beside it and counted, never deleted. A temporary file older than an hour belongs to a
@@ -96,7 +96,7 @@ impl Spooled {
 }
 
 /// Writes one record into a spool folder, creating it where it is missing; when this returns the record
-/// survives a power cut. Costs two syncs.
+/// survives a power cut. Costs a sync, on some file systems two.
 ///
 /// # Errors
 /// When folder or file cannot be written.
