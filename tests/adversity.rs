@@ -276,3 +276,24 @@ fn callers_that_read_the_output_do_not_wait_for_a_store_that_hangs() {
     assert_eq!(status["outbox"]["pending"], 22, "{status}");
     drop(hanging);
 }
+
+#[test]
+fn a_spool_file_that_cannot_be_set_aside_is_named_and_keeps_nobody() {
+    let world = World::new();
+    world.ok(&["install"]);
+    let id = world.commit("a.txt", "a\n", "One");
+    world.delivered(&id);
+    let spool = world.home().join("spool");
+    std::fs::write(spool.join("damaged"), "in the way of the folder").unwrap();
+    let stuck = spool.join("00000000000000000001-1-1.spool");
+    std::fs::write(&stuck, "no record\n").unwrap();
+    std::fs::set_permissions(&stuck, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let start = Instant::now();
+    let output = world.output(&["flush", "--timeout", "60"]);
+    assert!(start.elapsed() < Duration::from_secs(20), "flush took {:?}", start.elapsed());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("00000000000000000001-1-1.spool"), "{said}");
+    assert!(stuck.exists(), "it is the only copy");
+    let id = world.commit("a.txt", "b\n", "Two");
+    world.delivered(&id);
+}

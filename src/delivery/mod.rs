@@ -189,11 +189,14 @@ pub async fn deliver(
     let mut report = Report::default();
     while lock.is_some() {
         options.deadline = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let tried = spool_waiting(&options.spool_dirs);
         drain_into(&mut report, outbox, &open_store, &options, &mut surroundings).await?;
         options.force = false;
         drop(lock.take());
         let due = outbox.next_attempt()?.is_some_and(|next| next <= (surroundings.now)());
-        if !report.timed_out && (due || spool_waiting(&options.spool_dirs)) {
+        // What was there and still is cannot be taken in, now or a moment later.
+        let arrived = !spool_waiting(&options.spool_dirs).is_subset(&tried);
+        if !report.timed_out && (due || arrived) {
             lock = WorkerLock::try_acquire(&dir)
                 .map_err(|source| OutboxError::Io { path: dir.clone(), source })?;
         }

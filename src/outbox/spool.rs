@@ -15,6 +15,7 @@
 //! (a repository's, which may have been unpacked from an archive) is held where neither the settings nor an earlier
 //! record name its store, until a person lets it go (`outbox retry`).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -223,10 +224,10 @@ impl Outbox {
     }
 }
 
-/// Whether a spool folder has anything to take in.
+/// The files in spool folders that wait to be taken in.
 #[must_use]
-pub fn spool_waiting(spool_dirs: &[PathBuf]) -> bool {
-    spool_dirs.iter().any(|dir| spool_files(dir).is_ok_and(|found| !found.files.is_empty()))
+pub fn spool_waiting(spool_dirs: &[PathBuf]) -> BTreeSet<PathBuf> {
+    spool_dirs.iter().filter_map(|dir| spool_files(dir).ok()).flat_map(|found| found.files).collect()
 }
 
 /// Whether only this user could have written something: a folder, or a file that is no link.
