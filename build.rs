@@ -1,15 +1,25 @@
 //! Embeds the packs of `rules/`: read by the library's own strict loader, so that a broken pack breaks the
-//! build; written as an index, rules without texts and examples, and the sources for `rules list`.
+//! build; written as an index, rules without texts and examples, automata, and the sources for `rules list`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, error::Error, fs};
+
+use regex_automata::dfa::{StartKind, dense};
+
+/// One automaton, in bytes.
+const AUTOMATON_LIMIT: usize = 128 << 10;
+/// The same before it is made small.
+const DENSE_LIMIT: usize = 4 << 20;
 
 #[path = "src/hex.rs"]
 mod hex;
 
 #[allow(dead_code, unreachable_pub, reason = "the library uses the rest of these files")]
 mod rules {
+    #[path = "../src/rules/automaton.rs"]
+    pub mod automaton;
     #[path = "../src/rules/index.rs"]
     pub mod index;
     #[path = "../src/rules/pack.rs"]
@@ -67,14 +77,81 @@ fn embed(folder: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         rules.extend(pack.rules);
         sources.push(files);
     }
-    let index = rules::index::Index::build(rules.iter());
+    let mut code = embedded_index(&rules::index::Index::build(rules.iter()));
+    let patterns = patterns(&rules);
+    let (places, automata) = automata(&patterns);
+    code += &array("PATTERNS", "(&str, usize, usize)", &places, |place| format!("{place:?}"));
+    fs::write(out.join("rules.automata"), automata)?;
     let bodies = rules
         .into_iter()
         .map(|rule| serde_json::to_string(&rule.without_texts()))
         .collect::<Result<Vec<_>, _>>()?;
-    fs::write(out.join("rules.index"), index.write())?;
-    fs::write(out.join("rules.bodies"), bodies.join("\n"))?;
+    code += &array("BODIES", "&str", &bodies, |body| format!("{body:?}"));
+    let ids: Vec<&rules::pack::PackId> = rules::pack::ids(&known);
+    code += &array("PACKS", "(&str, &str)", &ids, |id| format!("({:?}, {:?})", id.id, id.version));
+    code += &format!("pub(super) const DIGEST: &str = {:?};\n", rules::pack::digest_of(&known));
+    fs::write(out.join("rules.rs"), code)?;
     fs::write(out.join("rules.known"), serde_json::to_string(&known)?)?;
     fs::write(out.join("rules.sources"), serde_json::to_string(&sources)?)?;
     Ok(())
+}
+
+/// The index as Rust, so that nothing is left to read or to fill when a hook starts.
+fn embedded_index(index: &rules::index::Index) -> String {
+    let mut code = String::new();
+    for (name, entries) in [("TEXT", &index.text), ("PATH", &index.path)] {
+        code +=
+            &array(name, "Cow<'static, str>", entries, |(literal, _)| format!("Cow::Borrowed({literal:?})"));
+        let rules = format!("{name}_RULES");
+        code +=
+            &array(&rules, "Cow<'static, str>", entries, |(_, rules)| format!("Cow::Borrowed({rules:?})"));
+    }
+    code += &array("MESSAGE", "Entry", &index.message, |(literal, rules)| {
+        format!("(Cow::Borrowed({literal:?}), Cow::Borrowed({rules:?}))")
+    });
+    for (name, rules) in [("ALWAYS", &index.always), ("ITEMS", &index.items), ("COMMIT", &index.commit)] {
+        code += &array(name, "u16", rules, u16::to_string);
+    }
+    code
+}
+
+/// A static array.
+fn array<T>(name: &str, kind: &str, items: &[T], item: impl Fn(&T) -> String) -> String {
+    let items: Vec<String> = items.iter().map(item).collect();
+    format!("pub(super) static {name}: [{kind}; {}] = [{}];\n", items.len(), items.join(", "))
+}
+
+/// The patterns of all selections, sorted.
+fn patterns(rules: &[rules::rule::Rule]) -> BTreeSet<String> {
+    let selections = rules.iter().flat_map(|rule| rule.sel.values());
+    let asked = selections.filter(|selection| !selection.regex.is_empty());
+    asked.map(|selection| rules::automaton::one_of(&selection.regex)).collect()
+}
+
+/// Automata of the patterns, and where the one of each begins and ends. The few large ones, of long repetitions, are left
+/// out.
+fn automata(patterns: &BTreeSet<String>) -> (Vec<(&String, usize, usize)>, Vec<u8>) {
+    let big_endian = env::var("CARGO_CFG_TARGET_ENDIAN").is_ok_and(|endian| endian == "big");
+    let (mut places, mut all) = (Vec::new(), Vec::new());
+    for source in patterns {
+        let config = dense::Config::new()
+            .start_kind(StartKind::Unanchored)
+            .dfa_size_limit(Some(DENSE_LIMIT))
+            .determinize_size_limit(Some(4 * DENSE_LIMIT))
+            .accelerate(false)
+            .minimize(true);
+        let built = dense::DFA::builder()
+            .configure(config)
+            .syntax(rules::automaton::syntax())
+            .thompson(rules::automaton::without_groups())
+            .build(source);
+        let Some(sparse) = built.ok().and_then(|dense| dense.to_sparse().ok()) else { continue };
+        let bytes = if big_endian { sparse.to_bytes_big_endian() } else { sparse.to_bytes_little_endian() };
+        if bytes.len() <= AUTOMATON_LIMIT {
+            let start = all.len();
+            all.extend(bytes);
+            places.push((source, start, all.len()));
+        }
+    }
+    (places, all)
 }

@@ -1,8 +1,8 @@
 //! Finds all of some hundred literals in one pass, in any case.
 //!
 //! Not an Aho-Corasick automaton, because that has to be built before its first use: 0.29 ms for 500
-//! keywords, a fifth of what a whole hook may cost. Here a few tables are filled in microseconds, and a
-//! search takes half of the automaton's time.
+//! keywords, a fifth of what a whole hook may cost. Here a few tables are filled in microseconds, by the compiler
+//! where the set is a constant, and a search takes half of the automaton's time.
 //!
 //! Only every second position of the text is looked at, in windows of four bytes. A literal of five bytes
 //! or more covers two neighbouring windows, one of which begins at such a position, and has an anchor for
@@ -13,6 +13,7 @@
 //! the groups that have such a pair; few windows have a group in common, and only those are compared.
 
 use std::borrow::Cow;
+use std::ops::{Deref, Range};
 
 /// Groups of anchors whose whole window counts: the upper bits of a set of groups. Below them eight for those
 /// whose last byte does not count, and eight for those whose first does not; these begin later in the text and
@@ -30,27 +31,54 @@ const PAIRS: usize = 1 << 10;
 /// Buckets of the anchors of one kind, a power of two.
 const BUCKETS: usize = 1 << 9;
 
+/// Kinds of anchors: those whose whole window counts, those whose last byte does not, those whose first does not.
+const KINDS: usize = 3;
+
 /// Folds the case of four letters at once. Other bytes fall together too (`@` and a backquote): what is
 /// found through a window is compared exactly.
 const FOLD: u32 = 0x2020_2020;
 
+/// Literals beyond this many are left out, so that the places of their anchors have room in 16 bits.
+const LIMIT: usize = 30_000;
+
 /// A set of literals, searchable at once.
 pub(crate) struct Literals {
-    /// The groups with a pair of bytes in the first and in the second half of a window.
-    first: Box<[u64; PAIRS]>,
-    second: Box<[u64; PAIRS]>,
-    full: Buckets,
-    /// Anchors whose last byte does not count.
-    heads: Buckets,
-    /// Anchors whose first byte does not count.
-    tails: Buckets,
+    tables: TablesOf,
+    /// Two for each literal, in the order of their buckets.
+    anchors: Cow<'static, [Anchor]>,
     /// Lower case, sorted.
-    literals: Vec<Cow<'static, str>>,
+    literals: Cow<'static, [Cow<'static, str>]>,
+}
+
+/// The tables of a set; not a `Cow`, which would have room for them in itself and be moved about with it.
+enum TablesOf {
+    Constant(&'static Tables),
+    Other(Box<Tables>),
+}
+
+impl Deref for TablesOf {
+    type Target = Tables;
+
+    fn deref(&self) -> &Tables {
+        match self {
+            Self::Constant(tables) => tables,
+            Self::Other(tables) => tables,
+        }
+    }
+}
+
+/// Everything but the anchors: of one size for any set.
+pub(crate) struct Tables {
+    /// The groups with a pair of bytes in the first and in the second half of a window.
+    first: [u64; PAIRS],
+    second: [u64; PAIRS],
+    /// Where the anchors of each bucket of each kind begin, and a last one where all end.
+    starts: [u16; KINDS * BUCKETS + 1],
 }
 
 /// Where a literal is recognised.
-#[derive(Clone, Copy, Default)]
-struct Anchor {
+#[derive(Clone, Copy)]
+pub(crate) struct Anchor {
     /// The window, little endian, folded, and the bytes of it that count.
     window: u32,
     mask: u32,
@@ -63,94 +91,135 @@ struct Anchor {
 }
 
 impl Anchor {
+    pub(crate) const NONE: Self = Self { window: 0, mask: 0, behind: 0, behind_mask: 0, literal: 0, back: 0 };
+
     /// A literal's window that begins `back` bytes behind the literal's beginning.
-    fn new(literal: u16, text: &[u8], back: i16) -> Self {
-        let byte = |at: i16| usize::try_from(at + back).ok().and_then(|at| text.get(at));
-        let four = |from: i16| {
-            (from..from + 4).rev().map(byte).fold((0, 0), |(bytes, mask), byte| match byte {
-                Some(byte) => (bytes << 8 | u32::from(*byte) | 0x20, mask << 8 | 0xff),
-                None => (bytes << 8, mask << 8),
-            })
-        };
-        let ((window, mask), (behind, behind_mask)) = (four(0), four(4));
+    const fn new(literal: u16, text: &[u8], back: i16) -> Self {
+        let ((window, mask), (behind, behind_mask)) = (folded(text, back), folded(text, back + 4));
         Self { window, mask, behind, behind_mask, literal, back }
     }
 
     /// The bit of its group: anchors with a pair in common share one, which keeps the tables sparse.
-    fn group(&self) -> u32 {
-        let by = |pair: u32, groups: u32| (pair.wrapping_mul(0x9E37_79B1) >> 16) % groups;
+    const fn group(&self) -> u32 {
+        match self.kind() {
+            0 => PARTIAL + spread(self.window & 0xffff, 0x9E37_79B1) % FULL,
+            1 => 8 + spread(self.window & 0xffff, 0x9E37_79B1) % 8,
+            _ => spread(self.window >> 16, 0x9E37_79B1) % 8,
+        }
+    }
+
+    const fn kind(&self) -> usize {
         match self.mask {
-            u32::MAX => PARTIAL + by(self.window & 0xffff, FULL),
-            mask if mask & 0xff == 0 => by(self.window >> 16, 8),
-            _ => 8 + by(self.window & 0xffff, 8),
+            u32::MAX => 0,
+            mask if mask & 0xff != 0 => 1,
+            _ => 2,
         }
+    }
+
+    const fn bucket(&self) -> usize {
+        self.kind() * BUCKETS + bucket(self.window & self.mask)
     }
 }
 
-/// Anchors, sorted into numbered buckets.
-struct Buckets {
-    /// Where each begins, and a last one where all end.
-    starts: Vec<u16>,
-    anchors: Vec<Anchor>,
-}
+impl Tables {
+    const EMPTY: Self = Self { first: [0; PAIRS], second: [0; PAIRS], starts: [0; KINDS * BUCKETS + 1] };
 
-impl Buckets {
-    fn new(unsorted: &[Anchor]) -> Self {
-        let bucket = |anchor: &Anchor| bucket(anchor.window & anchor.mask);
-        let mut starts = vec![0_u16; BUCKETS + 1];
-        for anchor in unsorted {
-            starts[bucket(anchor) + 1] += 1;
+    /// Fills `anchors`, two for each of the sorted lower-case literals, and the tables that lead to them.
+    pub(crate) const fn fill(literals: &[Cow<'static, str>], anchors: &mut [Anchor]) -> Self {
+        let mut tables = Self::EMPTY;
+        // How many of each bucket there are, one place further on; then where each begins.
+        let mut at = 0;
+        while at < 2 * literals.len() {
+            if let Some(anchor) = anchor(literals, at) {
+                tables.starts[anchor.bucket() + 1] += 1;
+            }
+            at += 1;
         }
-        for at in 1..=BUCKETS {
-            starts[at] += starts[at - 1];
+        let mut at = 1;
+        while at < tables.starts.len() {
+            tables.starts[at] += tables.starts[at - 1];
+            at += 1;
         }
-        let mut next = starts.clone();
-        let mut anchors = vec![Anchor::default(); unsorted.len()];
-        for anchor in unsorted {
-            let place = &mut next[bucket(anchor)];
-            anchors[usize::from(*place)] = *anchor;
-            *place += 1;
+        let mut next = tables.starts;
+        let mut at = 0;
+        while at < 2 * literals.len() {
+            if let Some(anchor) = anchor(literals, at) {
+                let place = &mut next[anchor.bucket()];
+                anchors[*place as usize] = anchor;
+                *place += 1;
+                let group = 1 << anchor.group();
+                set(&mut tables.first, anchor.window & 0xffff, anchor.mask & 0xffff, group);
+                set(&mut tables.second, anchor.window >> 16, anchor.mask >> 16, group);
+            }
+            at += 1;
         }
-        Self { starts, anchors }
+        tables
     }
 
-    /// The anchors that may fit a window, of which the bytes that do not count are zero.
-    fn of(&self, window: u32) -> &[Anchor] {
-        let bucket = bucket(window);
-        &self.anchors[usize::from(self.starts[bucket])..usize::from(self.starts[bucket + 1])]
+    /// The groups that have both pairs of a window.
+    fn groups(&self, window: u32) -> u64 {
+        let pairs = window & 0x001f_001f | window >> 3 & 0x03e0_03e0;
+        self.first[(pairs & 0x03ff) as usize] & self.second[(pairs >> 16) as usize]
+    }
+
+    /// Which anchors may fit a window, of which the bytes that do not count are zero.
+    fn bucket(&self, kind: usize, window: u32) -> Range<usize> {
+        let bucket = kind * BUCKETS + bucket(window);
+        usize::from(self.starts[bucket])..usize::from(self.starts[bucket + 1])
     }
 }
+
+/// One of the two anchors of each literal; none for literals shorter than three bytes.
+#[expect(clippy::cast_possible_truncation, reason = "the limit is below what 16 bits hold")]
+const fn anchor(literals: &[Cow<'static, str>], at: usize) -> Option<Anchor> {
+    let number = at / 2;
+    let text = match &literals[number] {
+        Cow::Borrowed(text) => text.as_bytes(),
+        Cow::Owned(text) => text.as_bytes(),
+    };
+    if text.len() < 3 || number >= LIMIT {
+        return None;
+    }
+    let back = match at % 2 {
+        0 => 0,
+        _ if text.len() > 4 => 1,
+        _ => -1,
+    };
+    Some(Anchor::new(number as u16, text, back))
+}
+
+/// A set of literals made ready by the compiler, of a static array of sorted lower-case `Cow::Borrowed`.
+macro_rules! literals {
+    ($words:path) => {{
+        use $crate::literals::{Anchor, Literals, Tables};
+        static READY: ([Anchor; 2 * $words.len()], Tables) = {
+            let mut anchors = [Anchor::NONE; 2 * $words.len()];
+            let tables = Tables::fill(&$words, &mut anchors);
+            (anchors, tables)
+        };
+        Literals::ready(&READY.1, &READY.0, &$words)
+    }};
+}
+pub(crate) use literals;
 
 impl Literals {
     /// Takes sorted lower-case literals of three bytes or more; those beyond 30 000 are left out.
     pub(crate) fn new(literals: Vec<Cow<'static, str>>) -> Self {
-        let (mut full, mut heads, mut tails) =
-            (Vec::with_capacity(2 * literals.len()), Vec::new(), Vec::new());
-        for (number, text) in (0..30_000).zip(&literals).filter(|(_, text)| text.len() >= 3) {
-            let other = if text.len() > 4 { 1 } else { -1 };
-            for anchor in [0, other].map(|back| Anchor::new(number, text.as_bytes(), back)) {
-                let kind = match anchor.mask {
-                    u32::MAX => &mut full,
-                    mask if mask & 0xff == 0 => &mut tails,
-                    _ => &mut heads,
-                };
-                kind.push(anchor);
-            }
-        }
-        let mut first = Box::new([0; PAIRS]);
-        let mut second = Box::new([0; PAIRS]);
-        for anchor in full.iter().chain(&heads).chain(&tails) {
-            let bit = 1 << anchor.group();
-            set(&mut first, anchor.window & 0xffff, anchor.mask & 0xffff, bit);
-            set(&mut second, anchor.window >> 16, anchor.mask >> 16, bit);
-        }
+        let mut anchors = vec![Anchor::NONE; 2 * literals.len()];
+        let tables = Tables::fill(&literals, &mut anchors);
+        Self { tables: TablesOf::Other(Box::new(tables)), anchors: anchors.into(), literals: literals.into() }
+    }
+
+    /// What [`literals!`] made.
+    pub(crate) const fn ready(
+        tables: &'static Tables,
+        anchors: &'static [Anchor],
+        literals: &'static [Cow<'static, str>],
+    ) -> Self {
         Self {
-            first,
-            second,
-            full: Buckets::new(&full),
-            heads: Buckets::new(&heads),
-            tails: Buckets::new(&tails),
-            literals,
+            tables: TablesOf::Constant(tables),
+            anchors: Cow::Borrowed(anchors),
+            literals: Cow::Borrowed(literals),
         }
     }
 
@@ -167,10 +236,11 @@ impl Literals {
 
     /// Calls `found` with number and offset of every occurrence, those of one literal in their order.
     pub(crate) fn search(&self, text: &[u8], mut found: impl FnMut(u16, usize)) {
+        let tables = &*self.tables;
         let mut at = 0;
         while let Some(window) = text.get(at..).and_then(<[u8]>::first_chunk) {
             let window = u32::from_le_bytes(*window);
-            let groups = self.groups(window);
+            let groups = tables.groups(window);
             if groups != 0 {
                 self.compare(text, at, window, groups, &mut found);
             }
@@ -179,15 +249,9 @@ impl Literals {
         // The last windows reach beyond the text.
         while at < text.len() {
             let window = four(text, at);
-            self.compare(text, at, window, self.groups(window), &mut found);
+            self.compare(text, at, window, tables.groups(window), &mut found);
             at += 2;
         }
-    }
-
-    /// The groups that have both pairs of a window.
-    fn groups(&self, window: u32) -> u64 {
-        let pairs = window & 0x001f_001f | window >> 3 & 0x03e0_03e0;
-        self.first[(pairs & 0x03ff) as usize] & self.second[(pairs >> 16) as usize]
     }
 
     #[inline(never)]
@@ -208,25 +272,48 @@ impl Literals {
                 found(anchor.literal, start);
             }
         };
+        let mut all_of = |kind, window| {
+            self.anchors[self.tables.bucket(kind, window)].iter().for_each(&mut compare);
+        };
         if groups >> PARTIAL != 0 {
-            self.full.of(window).iter().for_each(&mut compare);
+            all_of(0, window);
         }
         if groups & HEADS != 0 {
-            self.heads.of(window & 0x00ff_ffff).iter().for_each(&mut compare);
+            all_of(1, window & 0x00ff_ffff);
         }
         if groups & TAILS != 0 {
-            self.tails.of(window & 0xffff_ff00).iter().for_each(&mut compare);
+            all_of(2, window & 0xffff_ff00);
         }
     }
 }
 
+/// Four bytes from `from`, little endian and folded, and a mask of those that lie within the text.
+const fn folded(text: &[u8], from: i16) -> (u32, u32) {
+    let (mut bytes, mut mask, mut at) = (0, 0, 4);
+    while at > 0 {
+        at -= 1;
+        let place = from as isize + at;
+        (bytes, mask) = (bytes << 8, mask << 8);
+        if place >= 0 && place.cast_unsigned() < text.len() {
+            bytes |= text[place.cast_unsigned()] as u32 | 0x20;
+            mask |= 0xff;
+        }
+    }
+    (bytes, mask)
+}
+
 /// Adds a group to all pairs that agree with `pair` in the bytes that count.
-fn set(table: &mut [u64; PAIRS], pair: u32, mask: u32, group: u64) {
+const fn set(table: &mut [u64; PAIRS], pair: u32, mask: u32, group: u64) {
     let (low, high) = (pair & 0x1f, pair >> 3 & 0x03e0);
-    match mask {
-        0xffff => table[(low | high) as usize] |= group,
-        0xff00 => (0..32).for_each(|low| table[(low | high) as usize] |= group),
-        _ => (0..32).for_each(|high| table[(low | high << 5) as usize] |= group),
+    let mut any = 0;
+    while any < 32 {
+        let pair = match mask {
+            0xffff => low | high,
+            0xff00 => any | high,
+            _ => low | any << 5,
+        };
+        table[pair as usize] |= group;
+        any += if mask == 0xffff { 32 } else { 1 };
     }
 }
 
@@ -238,9 +325,14 @@ fn four(text: &[u8], at: usize) -> u32 {
     }
 }
 
-/// Bucket of a folded window.
-fn bucket(window: u32) -> usize {
-    (window.wrapping_mul(0x85EB_CA6B) >> 16) as usize % BUCKETS
+/// A number of 16 bits from one of 32.
+const fn spread(number: u32, by: u32) -> u32 {
+    number.wrapping_mul(by) >> 16
+}
+
+/// Bucket of a folded window, among those of its kind.
+const fn bucket(window: u32) -> usize {
+    spread(window, 0x85EB_CA6B) as usize % BUCKETS
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use regex::{Captures, Regex, RegexBuilder};
 
-use crate::literals::Literals;
+use crate::literals::{Literals, literals};
 
 /// One thing to take out.
 struct Pattern {
@@ -234,20 +234,39 @@ fn luhn(text: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// All anchors, and for each the pattern it belongs to.
-fn anchors() -> &'static (Literals, Vec<usize>) {
-    static ANCHORS: OnceLock<(Literals, Vec<usize>)> = OnceLock::new();
-    ANCHORS.get_or_init(|| {
-        let mut anchors: Vec<(&str, usize)> = PATTERNS
-            .iter()
-            .enumerate()
-            .flat_map(|(index, pattern)| pattern.anchors.iter().map(move |word| (*word, index)))
-            .collect();
-        anchors.sort_unstable();
-        let (words, patterns): (Vec<Cow<'static, str>>, _) =
-            anchors.into_iter().map(|(word, index)| (Cow::Borrowed(word), index)).unzip();
-        (Literals::new(words), patterns)
-    })
+/// How many anchors all patterns have together.
+const ANCHORS: usize = {
+    let (mut count, mut index) = (0, 0);
+    while index < PATTERNS.len() {
+        count += PATTERNS[index].anchors.len();
+        index += 1;
+    }
+    count
+};
+
+/// All anchors, one pattern after the other.
+static WORDS: [Cow<'static, str>; ANCHORS] = {
+    let mut words = [const { Cow::Borrowed("") }; ANCHORS];
+    let mut place = 0;
+    while place < ANCHORS {
+        let (index, word) = place_of(place);
+        // A destructor cannot run here, and there is nothing to free.
+        std::mem::forget(std::mem::replace(&mut words[place], Cow::Borrowed(PATTERNS[index].anchors[word])));
+        place += 1;
+    }
+    words
+};
+
+static LITERALS: Literals = literals!(WORDS);
+
+/// The pattern that an anchor belongs to, and its place among the anchors of that.
+const fn place_of(mut anchor: usize) -> (usize, usize) {
+    let mut index = 0;
+    while anchor >= PATTERNS[index].anchors.len() {
+        anchor -= PATTERNS[index].anchors.len();
+        index += 1;
+    }
+    (index, anchor)
 }
 
 fn compiled(index: usize) -> Option<&'static Regex> {
@@ -294,9 +313,8 @@ fn has_unlabelled(text: &[u8]) -> bool {
 /// Replaces identifiers and secrets; borrows where there is none.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let (anchors, patterns) = anchors();
     let mut wanted = [false; PATTERNS.len()];
-    anchors.search(text.as_bytes(), |number, _| wanted[patterns[usize::from(number)]] = true);
+    LITERALS.search(text.as_bytes(), |number, _| wanted[place_of(usize::from(number)).0] = true);
     if has_unlabelled(text.as_bytes()) {
         for (index, pattern) in PATTERNS.iter().enumerate() {
             wanted[index] |= pattern.anchors.is_empty();

@@ -216,7 +216,7 @@ impl RuleSet {
     /// which all count as not there.
     #[must_use]
     pub fn carried_rules(&self, bytes: &[u8]) -> (usize, Vec<String>) {
-        let (pack, problems) = read(bytes, &self.known);
+        let (pack, problems) = read(bytes, self.known());
         let mut problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         problems
             .extend(ticket_pattern(bytes).and_then(Result::err).map(|problem| format!("{FILE}: {problem}")));
@@ -226,20 +226,20 @@ impl RuleSet {
     /// Runs the examples of the rules that a carried file adds.
     #[must_use]
     pub fn check_carried(&self, bytes: &[u8], today: &str) -> Option<super::CheckReport> {
-        let (pack, _) = read(bytes, &self.known);
+        let (pack, _) = read(bytes, self.known());
         (!pack.rules.is_empty()).then(|| Self::alone(vec![pack]).check(today))
     }
 
     /// Adds to a verdict what the carried rules say.
     pub(super) fn judge_carried(&self, facts: &CommitFacts, class: super::Class, verdict: &mut Verdict) {
         let Some(bytes) = &facts.carried else { return };
-        let Some(rules) = self.carried.get(bytes, &self.known) else { return };
+        let Some(rules) = self.carried.get(bytes, self.known()) else { return };
         let engine = rules.engine.get_or_init(|| rules.build_engine());
         let carried = engine.judge_with(
             seen(facts.judged()),
             facts,
             class,
-            (&rules.known, Carried::read(bytes)),
+            (&rules, Carried::read(bytes)),
             &mut |rule, commit, view| rule.find(commit, view),
         );
         add(verdict, carried, super::matcher::FINDINGS_LIMIT, super::matcher::POINTS_LIMIT);

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use super::carried::{Carried, inline};
-use super::{Class, RuleSet, check, pack, pattern};
+use super::{Class, RuleSet, automaton, check, embedded, pack, pattern};
 use crate::facts::RepoPath;
 
 /// Reads a pack of one file beside the built-in ones, and runs its rules over its own examples.
 pub(crate) fn pack(text: &str) {
-    let RuleSet { known, mut loaded, .. } = RuleSet::builtin();
+    let RuleSet { mut loaded, .. } = RuleSet::builtin();
+    let known = embedded::known();
     let files = [("fuzz/pack.toml".to_owned(), text.to_owned())];
-    let patterns = |rule: &_| pattern::try_patterns(rule, pattern::REGEX_LIMIT);
+    let patterns = |rule: &_| pattern::try_patterns(rule, automaton::REGEX_LIMIT);
     let Ok(pack) = pack::parse_pack(&files, &known, &patterns) else { return };
     let ids: BTreeSet<&str> = pack.rules.iter().map(|rule| rule.id.as_str()).collect();
     assert_eq!(ids.len(), pack.rules.len(), "an id is there twice");

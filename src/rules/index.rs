@@ -46,23 +46,23 @@ pub(super) const MANIFESTS: &[&str] = &[
 
 /// A literal, lower case, and the numbers of the rules that it wakes, between spaces: most literals never
 /// occur, and then their numbers are never read.
-pub(super) type Entry = (Cow<'static, str>, Cow<'static, str>);
+pub(crate) type Entry = (Cow<'static, str>, Cow<'static, str>);
 
 /// Literals with the rules that each one wakes; rules that nothing can gate.
 #[derive(Default)]
 pub(crate) struct Index {
     /// Literals of text, lower case.
-    pub(super) text: Vec<Entry>,
+    pub(crate) text: Vec<Entry>,
     /// Fixed parts of path patterns, lower case.
-    pub(super) path: Vec<Entry>,
+    pub(crate) path: Vec<Entry>,
     /// Rules asked of every file.
-    pub(super) always: Vec<u16>,
+    pub(crate) always: Vec<u16>,
     /// Literals of the message, lower case, with rules that speak of the commit as a whole.
-    pub(super) message: Vec<Entry>,
+    pub(crate) message: Vec<Entry>,
     /// Rules about software items, asked of every file where the repository has an item map.
-    pub(super) items: Vec<u16>,
+    pub(crate) items: Vec<u16>,
     /// Rules that speak of the commit as a whole and that nothing can gate, asked once.
-    pub(super) commit: Vec<u16>,
+    pub(crate) commit: Vec<u16>,
 }
 
 impl Index {
@@ -123,41 +123,6 @@ impl Index {
         self.always.extend(moved(&other.always));
         self.items.extend(moved(&other.items));
         self.commit.extend(moved(&other.commit));
-    }
-
-    /// One line for each entry: where it is looked for, the literal, the rules.
-    #[allow(dead_code, reason = "the build script writes, the library reads")]
-    pub(crate) fn write(&self) -> String {
-        let mut out = String::new();
-        for (key, entries) in [('t', &self.text), ('p', &self.path), ('m', &self.message)] {
-            for (literal, rules) in entries {
-                out.push_str(&format!("{key}\t{literal}\t{rules}\n"));
-            }
-        }
-        let [always, items, commit] = [&self.always, &self.items, &self.commit].map(|rules| join(rules));
-        out + &format!("a\t\t{always}\ni\t\t{items}\nc\t\t{commit}\n")
-    }
-
-    /// Reads what [`Index::write`] wrote.
-    #[allow(dead_code, reason = "the build script writes, the library reads")]
-    pub(super) fn read(source: &'static str) -> Self {
-        let mut index = Self::default();
-        for line in source.lines() {
-            let mut parts = line.splitn(3, '\t');
-            let (Some(key), Some(literal), Some(rules)) = (parts.next(), parts.next(), parts.next()) else {
-                continue;
-            };
-            let entry = (Cow::Borrowed(literal), Cow::Borrowed(rules));
-            match key {
-                "t" => index.text.push(entry),
-                "p" => index.path.push(entry),
-                "m" => index.message.push(entry),
-                "a" => index.always = numbers(rules).collect(),
-                "i" => index.items = numbers(rules).collect(),
-                _ => index.commit = numbers(rules).collect(),
-            }
-        }
-        index
     }
 }
 

@@ -13,10 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::carried::Carried;
 use super::index::{Entry, Index, numbers};
 use super::lines::{Hits, Moves};
-use super::pack::Known;
 use super::rule::{Class, Severity, Status};
 use super::selection::{Commit, Compiled, Found};
-use super::{Allowed, Finding, Side, Verdict};
+use super::{Allowed, Finding, RuleSet, Side, Verdict};
 use crate::facts::{ChangedFile, CommitFacts, SideText};
 use crate::literals::Literals;
 
@@ -40,15 +39,38 @@ pub(super) type Ask<'a> = dyn FnMut(&Compiled, &Commit<'_>, Option<&FileView<'_>
 
 /// All rules, ready to be asked.
 pub(super) struct Engine {
-    text: Literals,
-    text_rules: Vec<Cow<'static, str>>,
-    path: Literals,
-    path_rules: Vec<Cow<'static, str>>,
-    message: Vec<Entry>,
-    always: Vec<u16>,
-    items: Vec<u16>,
-    commit: Vec<u16>,
+    gates: Gates,
     rules: Vec<super::Slot>,
+}
+
+/// What makes a rule worth asking: an [`Index`], ready to be searched.
+pub(super) struct Gates {
+    pub(super) text: Literals,
+    /// By the number of the literal, the rules that it wakes.
+    pub(super) text_rules: Cow<'static, [Cow<'static, str>]>,
+    pub(super) path: Literals,
+    pub(super) path_rules: Cow<'static, [Cow<'static, str>]>,
+    pub(super) message: Cow<'static, [Entry]>,
+    pub(super) always: Cow<'static, [u16]>,
+    pub(super) items: Cow<'static, [u16]>,
+    pub(super) commit: Cow<'static, [u16]>,
+}
+
+impl From<Index> for Gates {
+    fn from(index: Index) -> Self {
+        let (text, text_rules): (_, Vec<_>) = index.text.into_iter().unzip();
+        let (path, path_rules): (_, Vec<_>) = index.path.into_iter().unzip();
+        Self {
+            text: Literals::new(text),
+            text_rules: text_rules.into(),
+            path: Literals::new(path),
+            path_rules: path_rules.into(),
+            message: index.message.into(),
+            always: index.always.into(),
+            items: index.items.into(),
+            commit: index.commit.into(),
+        }
+    }
 }
 
 /// One side or both of a file, with the literals found there.
@@ -67,21 +89,9 @@ impl FileView<'_> {
 }
 
 impl Engine {
-    /// Takes the rules in the order by which the index numbers them.
-    pub(super) fn new(index: Index, rules: Vec<super::Slot>) -> Self {
-        let (text, text_rules) = index.text.into_iter().unzip();
-        let (path, path_rules) = index.path.into_iter().unzip();
-        Self {
-            text: Literals::new(text),
-            text_rules,
-            path: Literals::new(path),
-            path_rules,
-            message: index.message,
-            always: index.always,
-            items: index.items,
-            commit: index.commit,
-            rules,
-        }
+    /// Takes the rules in the order by which the gates number them.
+    pub(super) fn new(gates: Gates, rules: Vec<super::Slot>) -> Self {
+        Self { gates, rules }
     }
 
     /// Judges a commit by what changed in `files`. `of` is what names rules and what the repository says of itself;
@@ -91,17 +101,17 @@ impl Engine {
         files: &[ChangedFile],
         facts: &CommitFacts,
         class: Class,
-        of: (&[Known], Carried),
+        of: (&RuleSet, Carried),
         ask: &mut Ask<'_>,
     ) -> Verdict {
-        let (known, carried) = of;
+        let (rules, carried) = of;
         let views: Vec<FileView<'_>> = files
             .iter()
             .map(|file| FileView {
                 file,
-                added: Hits::find(&self.text, &file.text.added),
-                removed: Hits::find(&self.text, &file.text.removed),
-                literals: &self.text,
+                added: Hits::find(&self.gates.text, &file.text.added),
+                removed: Hits::find(&self.gates.text, &file.text.removed),
+                literals: &self.gates.text,
             })
             .collect();
         let mut commit = Commit {
@@ -110,7 +120,7 @@ impl Engine {
             moves: Moves::new(files),
             views: &views,
             carried,
-            known,
+            rules,
             found: Vec::new(),
             inline: OnceCell::new(),
             balances: RefCell::default(),
@@ -164,20 +174,20 @@ impl Engine {
     }
 
     fn rule(&self, number: u16) -> Option<&Compiled> {
-        self.rules.get(usize::from(number))?.compiled(&self.text)
+        self.rules.get(usize::from(number))?.compiled(&self.gates.text)
     }
 
     fn woken_by_message(&self, message: &str) -> BTreeSet<u16> {
         let message = message.to_ascii_lowercase();
-        let spoken = self.message.iter().filter(|(literal, _)| message.contains(literal.as_ref()));
-        spoken.flat_map(|(_, rules)| numbers(rules)).chain(self.commit.iter().copied()).collect()
+        let spoken = self.gates.message.iter().filter(|(literal, _)| message.contains(literal.as_ref()));
+        spoken.flat_map(|(_, rules)| numbers(rules)).chain(self.gates.commit.iter().copied()).collect()
     }
 
     /// The rules worth asking of a file, ascending.
     fn woken(&self, view: &FileView<'_>, woken: &mut [bool], items: bool) -> Vec<u16> {
-        let mut rules = self.always.clone();
+        let mut rules = self.gates.always.to_vec();
         if items {
-            rules.extend(&self.items);
+            rules.extend(self.gates.items.iter());
         }
         let mut wake = |entry: &str| {
             for number in numbers(entry) {
@@ -187,10 +197,12 @@ impl Engine {
             }
         };
         for path in std::iter::once(&view.file.path).chain(&view.file.old_path) {
-            self.path.search(path.as_bytes(), |literal, _| wake(&self.path_rules[usize::from(literal)]));
+            self.gates
+                .path
+                .search(path.as_bytes(), |literal, _| wake(&self.gates.path_rules[usize::from(literal)]));
         }
         for literal in view.added.literals().chain(view.removed.literals()) {
-            wake(&self.text_rules[usize::from(literal)]);
+            wake(&self.gates.text_rules[usize::from(literal)]);
         }
         for number in &rules {
             woken[usize::from(*number)] = false;

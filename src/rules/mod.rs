@@ -13,9 +13,11 @@
 //! Limits: 200 findings and 100 points a commit, 1 MiB for a compiled regular expression, 65 535 rules.
 
 mod additions;
+mod automaton;
 mod carried;
 pub(crate) mod check;
 mod components;
+mod embedded;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod index;
@@ -53,12 +55,6 @@ use index::Index;
 use matcher::Engine;
 use pack::Known;
 use selection::Compiled;
-
-/// What the build wrote: see `build.rs`.
-const INDEX: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.index"));
-const BODIES: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.bodies"));
-const KNOWN: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.known"));
-const SOURCES: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.sources"));
 
 /// The pack of [`RuleSet::with_required_declarations`].
 const REQUIRED: &str = include_str!("../../rules/optional/declared-required/pack.toml");
@@ -135,7 +131,7 @@ pub struct Verdict {
 
 /// The packs in force.
 pub struct RuleSet {
-    known: Vec<Known>,
+    known: OnceLock<Vec<Known>>,
     ids: Vec<PackId>,
     digest: String,
     engine: OnceLock<Engine>,
@@ -177,7 +173,7 @@ impl PackTexts {
 /// A rule in the engine, parsed when first asked.
 struct Slot {
     source: Source,
-    ready: OnceLock<Option<Compiled>>,
+    ready: OnceLock<Option<Box<Compiled>>>,
 }
 
 enum Source {
@@ -198,9 +194,9 @@ impl Slot {
                 Source::Loaded(rule) => (**rule).clone(),
                 Source::Disabled => return None,
             };
-            Some(Compiled::new(rule, literals))
+            Some(Box::new(Compiled::new(rule, literals)))
         });
-        ready.as_ref()
+        ready.as_deref()
     }
 }
 
@@ -208,19 +204,16 @@ impl RuleSet {
     /// The packs of this program.
     #[must_use]
     pub fn builtin() -> Self {
-        // Written by the build from the same type: a test parses it.
-        Self::of(serde_json::from_str(KNOWN).unwrap_or_default(), Vec::new())
+        Self::with(OnceLock::new(), embedded::ids(), embedded::DIGEST.to_owned(), Vec::new())
     }
 
     fn of(known: Vec<Known>, loaded: Vec<Pack>) -> Self {
-        let mut ids: Vec<PackId> = known.iter().map(|pack| pack.id.clone()).collect();
-        ids.sort();
-        let mut lines: Vec<String> = known
-            .iter()
-            .map(|pack| format!("{} {} {}\n", pack.id.id, pack.id.version, pack.digest))
-            .collect();
-        lines.sort();
-        let digest = hex(&Sha256::digest(lines.concat().as_bytes()));
+        let ids = pack::ids(&known).into_iter().cloned().collect();
+        let digest = pack::digest_of(&known);
+        Self::with(OnceLock::from(known), ids, digest, loaded)
+    }
+
+    fn with(known: OnceLock<Vec<Known>>, ids: Vec<PackId>, digest: String, loaded: Vec<Pack>) -> Self {
         Self {
             known,
             ids,
@@ -245,13 +238,13 @@ impl RuleSet {
     /// # Errors
     /// Anything that is not exactly the format, also together: a rule that another pack cites or disables may be gone.
     pub fn of_other_versions(further: Option<&PackTexts>, other: &PackTexts) -> Result<Self, RuleError> {
-        let sources: Vec<Files> = serde_json::from_str(SOURCES).unwrap_or_default();
+        let sources: Vec<Files> = serde_json::from_str(embedded::SOURCES).unwrap_or_default();
         let mut left: Vec<&Files> = other.0.iter().collect();
         let mut packs: Vec<Pack> = Vec::new();
         let mut add = |files: &Files| -> Result<(), RuleError> {
             let known: Vec<Known> = packs.iter().map(Pack::known).collect();
             packs.push(pack::parse_pack(files, &known, &|rule| {
-                pattern::try_patterns(rule, pattern::REGEX_LIMIT)
+                pattern::try_patterns(rule, automaton::REGEX_LIMIT)
             })?);
             Ok(())
         };
@@ -277,10 +270,11 @@ impl RuleSet {
     /// # Errors
     /// Anything that is not exactly the format; the error names file, line, rule and next step.
     pub fn with_texts(self, texts: &PackTexts) -> Result<Self, RuleError> {
-        let Self { mut known, mut loaded, embedded, .. } = self;
+        let (embedded, mut known) = (self.embedded, self.known().to_vec());
+        let mut loaded = self.loaded;
         for files in &texts.0 {
             let pack =
-                pack::parse_pack(files, &known, &|rule| pattern::try_patterns(rule, pattern::REGEX_LIMIT))?;
+                pack::parse_pack(files, &known, &|rule| pattern::try_patterns(rule, automaton::REGEX_LIMIT))?;
             known.push(pack.known());
             loaded.push(pack);
         }
@@ -292,10 +286,11 @@ impl RuleSet {
     /// # Errors
     /// A pack of the same name is loaded.
     pub fn with_required_declarations(self) -> Result<Self, RuleError> {
-        let Self { mut known, mut loaded, embedded, .. } = self;
+        let (embedded, mut known) = (self.embedded, self.known().to_vec());
+        let mut loaded = self.loaded;
         let files = [("declared-required/pack.toml".to_owned(), REQUIRED.replace("\r\n", "\n"))];
         let pack =
-            pack::parse_pack(&files, &known, &|rule| pattern::try_patterns(rule, pattern::REGEX_LIMIT))?;
+            pack::parse_pack(&files, &known, &|rule| pattern::try_patterns(rule, automaton::REGEX_LIMIT))?;
         known.push(pack.known());
         loaded.push(pack);
         Ok(if embedded { Self::of(known, loaded) } else { Self::alone(loaded) })
@@ -345,7 +340,7 @@ impl RuleSet {
         let engine = self.engine.get_or_init(|| self.build_engine());
         let carried = facts.carried.as_deref().map(carried::Carried::read).unwrap_or_default();
         let more = !carried.rules.is_empty();
-        let mut verdict = engine.judge_with(facts.judged(), facts, class, (&self.known, carried), ask);
+        let mut verdict = engine.judge_with(facts.judged(), facts, class, (self, carried), ask);
         if more {
             self.judge_carried(facts, class, &mut verdict);
         }
@@ -353,28 +348,35 @@ impl RuleSet {
     }
 
     fn build_engine(&self) -> Engine {
-        let disabled: Vec<&String> = self.loaded.iter().flat_map(|pack| &pack.disable).collect();
-        let names = self.known.iter().flat_map(|pack| &pack.rules);
-        let bodies = if self.embedded { BODIES } else { "" };
-        let embedded = bodies.lines().map(Source::Embedded);
         let loaded = self.loaded.iter().flat_map(|pack| &pack.rules);
+        let bodies: &[&str] = if self.embedded { &embedded::BODIES } else { &[] };
+        let embedded = bodies.iter().map(|body| Source::Embedded(body));
         let sources = embedded.chain(loaded.clone().map(|rule| Source::Loaded(Box::new(rule.clone()))));
-        let slots: Vec<Slot> = names
-            .zip(sources)
-            .map(|(name, source)| Slot::new(if disabled.contains(&name) { Source::Disabled } else { source }))
-            .collect();
-        let mut index = if self.embedded { Index::read(INDEX) } else { Index::default() };
-        if !self.loaded.is_empty() {
-            let first = u16::try_from(bodies.lines().count()).unwrap_or(u16::MAX);
-            index.append(Index::build(loaded), first);
+        let mut slots: Vec<Slot> = sources.map(Slot::new).collect();
+        if self.loaded.is_empty() {
+            return Engine::new(embedded::gates(), slots);
         }
-        Engine::new(index, slots)
+        let disabled: Vec<&String> = self.loaded.iter().flat_map(|pack| &pack.disable).collect();
+        for (name, slot) in self.known().iter().flat_map(|pack| &pack.rules).zip(&mut slots) {
+            if disabled.contains(&name) {
+                *slot = Slot::new(Source::Disabled);
+            }
+        }
+        let mut index = if self.embedded { embedded::index() } else { Index::default() };
+        index.append(Index::build(loaded), u16::try_from(bodies.len()).unwrap_or(u16::MAX));
+        Engine::new(index.into(), slots)
+    }
+
+    /// What is known of the packs, in the order of loading.
+    fn known(&self) -> &[Known] {
+        self.known.get_or_init(embedded::known)
     }
 
     /// All packs in full, with texts, citations and examples: the built-in ones, then those of folders.
     pub fn full_packs(&self) -> impl Iterator<Item = &Pack> {
         let builtin = self.builtin.get_or_init(|| {
-            let sources: Vec<Vec<(String, String)>> = serde_json::from_str(SOURCES).unwrap_or_default();
+            let sources: Vec<Vec<(String, String)>> =
+                serde_json::from_str(embedded::SOURCES).unwrap_or_default();
             let mut packs: Vec<Pack> = Vec::new();
             for files in sources {
                 let known: Vec<Known> = packs.iter().map(Pack::known).collect();
@@ -454,24 +456,32 @@ mod tests {
     #[test]
     fn built_in_rules_are_embedded_whole() {
         let rules = RuleSet::builtin();
-        let bodies: Vec<Rule> = BODIES.lines().filter_map(|body| serde_json::from_str(body).ok()).collect();
+        let bodies: Vec<Rule> =
+            embedded::BODIES.iter().filter_map(|body| serde_json::from_str(body).ok()).collect();
         let full: Vec<&Rule> = rules.rules().collect();
-        assert_eq!(bodies.len(), BODIES.lines().count());
+        assert_eq!(bodies.len(), embedded::BODIES.len());
         assert_eq!(
             bodies.iter().map(|rule| &rule.id).collect::<Vec<_>>(),
             full.iter().map(|rule| &rule.id).collect::<Vec<_>>()
         );
         for rule in full {
-            assert_eq!(pattern::try_patterns(rule, pattern::REGEX_LIMIT), Ok(()), "{}", rule.id);
+            assert_eq!(pattern::try_patterns(rule, automaton::REGEX_LIMIT), Ok(()), "{}", rule.id);
         }
         assert!(rules.packs().len() >= 4);
     }
 
     #[test]
-    fn the_index_survives_writing() {
-        let rules = RuleSet::builtin();
-        assert_eq!(Index::build(rules.rules()).write(), INDEX);
-        assert_eq!(Index::read(INDEX).write(), INDEX);
+    fn what_the_build_wrote_is_what_loading_gives() {
+        let builtin = RuleSet::builtin();
+        let loaded = RuleSet::of(embedded::known(), Vec::new());
+        assert_eq!((builtin.packs(), builtin.digest()), (loaded.packs(), loaded.digest()));
+        let packs: Vec<Known> = builtin.full_packs().map(Pack::known).collect();
+        assert_eq!(format!("{packs:?}"), format!("{:?}", embedded::known()));
+        let (built, written) = (Index::build(builtin.rules()), embedded::index());
+        assert_eq!(
+            (built.text, built.path, built.message, built.always, built.items, built.commit),
+            (written.text, written.path, written.message, written.always, written.items, written.commit)
+        );
     }
 
     #[test]

@@ -471,6 +471,21 @@ pub(super) fn digest(files: &[(String, String)]) -> String {
     hex(&sha.finalize())
 }
 
+/// Names and versions, sorted.
+pub(crate) fn ids(known: &[Known]) -> Vec<&PackId> {
+    let mut ids: Vec<&PackId> = known.iter().map(|pack| &pack.id).collect();
+    ids.sort();
+    ids
+}
+
+/// SHA-256, lower-case hex, over ids, versions and digests of packs.
+pub(crate) fn digest_of(known: &[Known]) -> String {
+    let mut lines: Vec<String> =
+        known.iter().map(|pack| format!("{} {} {}\n", pack.id.id, pack.id.version, pack.digest)).collect();
+    lines.sort();
+    hex(&Sha256::digest(lines.concat().as_bytes()))
+}
+
 /// Whether `text` is a day of the calendar as `YYYY-MM-DD`.
 pub(super) fn is_date(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();

@@ -1,38 +1,128 @@
 //! Regular expressions, compiled when first asked.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use regex_automata::Input;
+use regex_automata::dfa::{Automaton as _, sparse};
+use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::meta::{self, Regex};
-use regex_automata::util::syntax;
+use regex_automata::util::pool::{Pool, PoolGuard};
 
+use super::automaton::{REGEX_LIMIT, one_of, syntax, without_groups};
+use super::embedded;
 use super::rule::Rule;
 
-/// Memory of one compiled regular expression, in bytes; a pack whose pattern needs more is refused.
-pub(super) const REGEX_LIMIT: usize = 1 << 20;
+/// Threads that search with one pattern at once without waiting. Left open, the number of cores is looked up in a
+/// dozen system files.
+const AT_ONCE: usize = 8;
 
-/// A regular expression that is compiled on first use.
+/// Texts after which a pattern of the packs is compiled all the same: what the build made is there at once, but takes
+/// longer over each of them.
+const READY_FOR: u32 = 64;
+
+/// A regular expression. Those of the packs the build has made ready, as far as they are small; others are compiled on
+/// first use: as far as is needed to say whether a text matches, which is all that most are asked and a third of the
+/// work, and in full where a match is taken apart.
 pub(super) struct Pattern {
     source: String,
-    regex: OnceLock<Option<Regex>>,
+    ready: OnceLock<Option<Ready>>,
+    asked: AtomicU32,
+    forward: OnceLock<Option<Forward>>,
+    full: OnceLock<Option<Regex>>,
+}
+
+/// What the build made.
+type Ready = sparse::DFA<&'static [u8]>;
+
+/// What tells whether a text matches, and where the first match ends.
+struct Forward {
+    dfa: DFA,
+    /// What searches have learnt so far.
+    caches: Pool<Cache, NewCache>,
+}
+
+type NewCache = Box<dyn Fn() -> Cache + Send + Sync + UnwindSafe + RefUnwindSafe>;
+
+/// A pattern on its way through some texts.
+pub(super) struct Finder<'a> {
+    pattern: &'a Pattern,
+    automaton: Automaton<'a>,
+}
+
+enum Automaton<'a> {
+    Ready(&'a Ready),
+    Forward(&'a Forward, PoolGuard<'a, Cache, NewCache>),
 }
 
 impl Pattern {
     /// Any one of the patterns.
     pub(super) fn new(sources: &[String]) -> Self {
-        Self { source: one_of(sources), regex: OnceLock::new() }
+        Self {
+            source: one_of(sources),
+            ready: OnceLock::new(),
+            asked: AtomicU32::new(0),
+            forward: OnceLock::new(),
+            full: OnceLock::new(),
+        }
     }
 
-    /// The compiled form; none only for what loading would have refused.
-    pub(super) fn get(&self) -> Option<&Regex> {
-        self.regex.get_or_init(|| compile(&self.source, REGEX_LIMIT).ok()).as_ref()
+    /// Ready to search a text; none only for what loading would have refused.
+    pub(super) fn finder(&self) -> Option<Finder<'_>> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) < READY_FOR
+            && let Some(ready) = self.ready.get_or_init(|| embedded::automaton(&self.source))
+        {
+            return Some(Finder { pattern: self, automaton: Automaton::Ready(ready) });
+        }
+        let forward = self.forward.get_or_init(|| forward(&self.source).ok()).as_ref()?;
+        Some(Finder { pattern: self, automaton: Automaton::Forward(forward, forward.caches.get()) })
+    }
+
+    /// Whether a text matches.
+    pub(super) fn is_match(&self, text: &[u8]) -> bool {
+        self.finder().is_some_and(|mut finder| finder.is_match(text))
+    }
+
+    fn full(&self) -> Option<&Regex> {
+        self.full.get_or_init(|| compile(&self.source, REGEX_LIMIT).ok()).as_ref()
     }
 }
 
-fn one_of(sources: &[String]) -> String {
-    match sources {
-        [one] => one.clone(),
-        _ => sources.iter().map(|source| format!("(?:{source})")).collect::<Vec<_>>().join("|"),
+impl Finder<'_> {
+    /// Whether a text matches.
+    pub(super) fn is_match(&mut self, text: &[u8]) -> bool {
+        self.end(text, 0).is_some()
     }
+
+    /// Where the match ends that ends first behind `from`.
+    pub(super) fn end(&mut self, text: &[u8], from: usize) -> Option<usize> {
+        let input = Input::new(text).range(from..).earliest(true);
+        let found = match &mut self.automaton {
+            Automaton::Ready(ready) => ready.try_search_fwd(&input),
+            Automaton::Forward(forward, cache) => forward.dfa.try_search_fwd(cache, &input),
+        };
+        match found {
+            Ok(found) => found.map(|found| found.offset()),
+            // It never gives up as it is configured; were it to, the slow way knows.
+            Err(_) => self.pattern.full()?.find(input).map(|found| found.end()),
+        }
+    }
+
+    /// The parts of all matches that a group stands for.
+    pub(super) fn groups<'t>(&mut self, text: &'t [u8], group: usize) -> impl Iterator<Item = &'t [u8]> {
+        let full = if self.is_match(text) { self.pattern.full() } else { None };
+        let all = full.into_iter().flat_map(move |regex| regex.captures_iter(text));
+        all.filter_map(move |captures| captures.get_group(group)).map(|span| &text[span.range()])
+    }
+}
+
+fn forward(source: &str) -> Result<Forward, Box<regex_automata::hybrid::BuildError>> {
+    let config = DFA::config().skip_cache_capacity_check(true);
+    let dfa = DFA::builder().configure(config).syntax(syntax()).thompson(without_groups()).build(source)?;
+    let of = dfa.clone();
+    let new_cache: NewCache = Box::new(move || of.create_cache());
+    Ok(Forward { dfa, caches: Pool::with_capacity(AT_ONCE, new_cache) })
 }
 
 /// Without the literal optimisations of the `regex` crate, which take two thirds of the time to compile and
@@ -42,12 +132,10 @@ pub(super) fn compile(source: &str, limit: usize) -> Result<Regex, Box<meta::Bui
         .utf8_empty(false)
         .nfa_size_limit(Some(limit))
         .auto_prefilter(false)
-        // Left open, the number of cores is looked up in a dozen system files.
-        .pool_capacity(8)
+        .pool_capacity(AT_ONCE)
         .dfa(false)
         .onepass(false);
-    let syntax = syntax::Config::new().unicode(false).utf8(false).multi_line(true);
-    meta::Builder::new().configure(config).syntax(syntax).build(source).map_err(Box::new)
+    meta::Builder::new().configure(config).syntax(syntax()).build(source).map_err(Box::new)
 }
 
 /// What is wrong with a pattern, in one line.
@@ -117,7 +205,34 @@ pub(super) fn try_patterns(rule: &Rule, limit: usize) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Glob;
+    use super::{Glob, Pattern, READY_FOR, embedded};
+    use crate::rules::RuleSet;
+
+    /// What the build made is another library's work than what is compiled here.
+    #[test]
+    fn a_ready_automaton_finds_what_the_pattern_finds() {
+        let rules = RuleSet::builtin();
+        let texts: Vec<String> =
+            rules.rules().flat_map(|rule| &rule.test).map(|test| format!("{test:?}")).collect();
+        let mut ready = 0;
+        for selection in rules.rules().flat_map(|rule| rule.sel.values()).filter(|sel| !sel.regex.is_empty())
+        {
+            let pattern = Pattern::new(&selection.regex);
+            let Some(automaton) = embedded::automaton(&pattern.source) else { continue };
+            ready += 1;
+            pattern.asked.store(READY_FOR, std::sync::atomic::Ordering::Relaxed);
+            let mut compiled = pattern.finder().expect("it is compiled");
+            assert!(matches!(compiled.automaton, super::Automaton::Forward(..)));
+            let mut finder =
+                super::Finder { pattern: &pattern, automaton: super::Automaton::Ready(&automaton) };
+            for text in texts.iter().map(String::as_bytes) {
+                assert_eq!(finder.end(text, 0), compiled.end(text, 0), "{}", pattern.source);
+                let full = pattern.full().expect("it is compiled");
+                assert_eq!(finder.is_match(text), full.is_match(text), "{}", pattern.source);
+            }
+        }
+        assert!(ready > 50, "{ready}");
+    }
 
     proptest::proptest! {
         #[test]

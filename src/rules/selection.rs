@@ -2,10 +2,8 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use regex_automata::Input;
-use regex_automata::meta::Regex;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
@@ -14,10 +12,9 @@ use super::carried::{self, Carried};
 use super::components;
 use super::lines::{Moves, index_at, is_comment, is_near, line_of, lines_near};
 use super::matcher::FileView;
-use super::pack::Known;
-use super::pattern::{Glob, Pattern};
+use super::pattern::{Finder, Glob, Pattern};
 use super::rule::{self, Allow, Class, Rule, Selection, Subject, Without};
-use super::{Allowed, Side, validators};
+use super::{Allowed, RuleSet, Side, validators};
 use crate::facts::{ChangedFile, CommitFacts, FileKind, Person, RepoPath, SideText, Status};
 use crate::literals::Literals;
 
@@ -29,8 +26,8 @@ pub(super) struct Commit<'a> {
     pub(super) views: &'a [FileView<'a>],
     /// What the repository says of itself.
     pub(super) carried: Carried,
-    /// The packs, for what names a rule.
-    pub(super) known: &'a [Known],
+    /// What names a rule.
+    pub(super) rules: &'a RuleSet,
     /// What was found, for the rules that ask for it.
     pub(super) found: Vec<String>,
     /// Whether any added line holds an allowance.
@@ -66,7 +63,8 @@ impl Commit<'_> {
         carried::inline(line).is_some_and(|(rule, allowed)| {
             allowed.is_none_or(|allowed| allowed.until < self.day())
                 || !self
-                    .known
+                    .rules
+                    .known()
                     .iter()
                     .map(|pack| &pack.rules)
                     .chain([&self.carried.rules])
@@ -100,15 +98,24 @@ struct Held {
 /// A rule with the numbers of its literals and its regular expressions, these compiled when asked.
 pub(super) struct Compiled {
     pub(super) rule: Rule,
-    keywords: BTreeMap<String, Vec<u16>>,
-    context: BTreeMap<String, Vec<u16>>,
-    kinds: BTreeMap<String, Vec<FileKind>>,
-    globs: BTreeMap<String, Vec<Glob>>,
-    /// By their sources, since selections of one rule often share them.
-    patterns: BTreeMap<Vec<String>, Pattern>,
+    /// In the order of the rule's selections.
+    asked: Vec<Asked>,
+    /// Those of all selections, each once: selections of one rule often share them.
+    patterns: Vec<Pattern>,
     allow: Vec<Pattern>,
-    /// For selections of components, what a manifest must hold to be worth parsing.
-    packages: BTreeMap<String, Option<Literals>>,
+}
+
+/// What is needed to ask a selection.
+struct Asked {
+    name: String,
+    keywords: Vec<u16>,
+    context: Vec<u16>,
+    kinds: Vec<FileKind>,
+    globs: Vec<Glob>,
+    /// Its place among the patterns of the rule.
+    pattern: usize,
+    /// For a selection of components, what a manifest must hold to be worth parsing.
+    packages: Option<Literals>,
 }
 
 impl Compiled {
@@ -116,36 +123,40 @@ impl Compiled {
         let numbers = |words: &[String]| -> Vec<u16> {
             words.iter().filter_map(|word| literals.number(&word.to_ascii_lowercase())).collect()
         };
-        let named = |selection: fn(&Rule, &Selection) -> Vec<String>| -> BTreeMap<String, Vec<u16>> {
-            rule.sel.iter().map(|(name, sel)| (name.clone(), numbers(&selection(&rule, sel)))).collect()
-        };
+        let mut sources: Vec<&[String]> = Vec::new();
+        let asked = rule.sel.iter().map(|(name, selection)| {
+            let pattern = sources.iter().position(|source| *source == selection.regex);
+            let pattern = pattern.unwrap_or_else(|| {
+                sources.push(&selection.regex);
+                sources.len() - 1
+            });
+            let parts = || components::fixed_parts(&selection.package);
+            Asked {
+                name: name.clone(),
+                keywords: numbers(rule.keywords_of(selection)),
+                context: selection
+                    .context
+                    .as_ref()
+                    .map(|context| numbers(&context.words))
+                    .unwrap_or_default(),
+                kinds: kinds(selection),
+                globs: selection.glob.iter().map(|glob| Glob::new(glob)).collect(),
+                pattern,
+                packages: if selection.subject == Subject::Manifest { parts() } else { None },
+            }
+        });
         Self {
-            keywords: named(|rule, selection| rule.keywords_of(selection).to_vec()),
-            context: named(|_, selection| {
-                selection.context.as_ref().map(|context| context.words.clone()).unwrap_or_default()
-            }),
-            globs: rule
-                .sel
-                .iter()
-                .map(|(name, selection)| {
-                    (name.clone(), selection.glob.iter().map(|glob| Glob::new(glob)).collect())
-                })
-                .collect(),
-            kinds: rule.sel.iter().map(|(name, selection)| (name.clone(), kinds(selection))).collect(),
-            patterns: rule
-                .sel
-                .values()
-                .map(|selection| (selection.regex.clone(), Pattern::new(&selection.regex)))
-                .collect(),
+            asked: asked.collect(),
+            patterns: sources.into_iter().map(Pattern::new).collect(),
             allow: rule.allow.iter().map(|allow| Pattern::new(&allow.regex)).collect(),
-            packages: rule
-                .sel
-                .iter()
-                .filter(|(_, selection)| selection.subject == Subject::Manifest)
-                .map(|(name, selection)| (name.clone(), components::fixed_parts(&selection.package)))
-                .collect(),
             rule,
         }
+    }
+
+    /// A selection with what is needed to ask it, and its pattern.
+    fn asked(&self, name: &str) -> Option<(&Selection, &Asked, &Pattern)> {
+        let asked = self.asked.iter().find(|asked| asked.name == name)?;
+        Some((self.rule.sel.get(name)?, asked, self.patterns.get(asked.pattern)?))
     }
 
     /// Asks the rule of a file, or of the commit where there is none.
@@ -212,15 +223,14 @@ impl Compiled {
     }
 
     fn holds(&self, name: &str, commit: &Commit<'_>, view: Option<&FileView<'_>>) -> Option<Held> {
-        let selection = self.rule.sel.get(name)?;
-        let pattern = self.patterns.get(&selection.regex)?;
+        let (selection, asked, pattern) = self.asked(name)?;
         let facts = commit.facts;
         let once = |side, holds: bool| {
             holds.then_some(Held { side, line: None, count: 1, factor: 1.0, lines: Vec::new() })
         };
         match selection.subject {
             Subject::Added | Subject::NetAdded | Subject::Removed | Subject::NetRemoved => {
-                self.text_holds(name, selection, pattern, commit, view?)
+                self.text_holds(selection, asked, pattern, commit, view?)
             }
             Subject::Message => {
                 let words = self.rule.keywords_of(selection);
@@ -228,38 +238,35 @@ impl Compiled {
                 if !words.iter().any(|word| lower.contains(&word.to_ascii_lowercase())) {
                     return None;
                 }
-                message_holds(selection, pattern.get()?, &facts.message)
+                message_holds(selection, &mut pattern.finder()?, &facts.message)
             }
             Subject::Path => {
-                let (file, globs) = (view?.file, self.globs.get(name)?);
+                let file = view?.file;
                 let fits = std::iter::once(&file.path).chain(&file.old_path).any(|path| {
-                    globs.iter().any(|glob| glob.fits(path.as_bytes()))
-                        || (!selection.regex.is_empty()
-                            && pattern.get().is_some_and(|regex| regex.is_match(path.as_bytes())))
+                    asked.globs.iter().any(|glob| glob.fits(path.as_bytes()))
+                        || (!selection.regex.is_empty() && pattern.is_match(path.as_bytes()))
                 });
                 once(Side::Path, fits)
             }
-            Subject::Kind => once(Side::Path, self.kinds.get(name)?.contains(&view?.file.kind)),
+            Subject::Kind => once(Side::Path, asked.kinds.contains(&view?.file.kind)),
             Subject::Mode => {
                 let file = view?.file;
                 let modes = format!("{:06o} {:06o}", file.old_mode, file.new_mode);
-                once(Side::Path, file.old_mode != file.new_mode && pattern.get()?.is_match(modes.as_bytes()))
+                once(Side::Path, file.old_mode != file.new_mode && pattern.is_match(modes.as_bytes()))
             }
             Subject::Author => {
                 let Person { name, email } = &facts.author;
-                once(Side::Commit, pattern.get()?.is_match(format!("{name} <{email}>").as_bytes()))
+                once(Side::Commit, pattern.is_match(format!("{name} <{email}>").as_bytes()))
             }
             Subject::Trailer => {
-                let regex = pattern.get()?;
-                once(Side::Message, trailers(&facts.message).any(|line| regex.is_match(line.as_bytes())))
+                once(Side::Message, trailers(&facts.message).any(|line| pattern.is_match(line.as_bytes())))
             }
             Subject::Found => {
-                let regex = pattern.get()?;
-                once(Side::Commit, commit.found.iter().any(|line| regex.is_match(line.as_bytes())))
+                once(Side::Commit, commit.found.iter().any(|line| pattern.is_match(line.as_bytes())))
             }
             Subject::Item => {
                 let item = commit.carried.item(&view?.file.path)?.text();
-                once(Side::Path, pattern.get()?.is_match(item.as_bytes()))
+                once(Side::Path, pattern.is_match(item.as_bytes()))
             }
             Subject::Size => {
                 let changed: u64 = facts
@@ -270,8 +277,7 @@ impl Compiled {
                 once(Side::Commit, changed >= u64::from(selection.min_count?))
             }
             Subject::Manifest => {
-                let parts = self.packages.get(name)?.as_ref();
-                let count = components::changed(selection, parts, view?.file)?;
+                let count = components::changed(selection, asked.packages.as_ref(), view?.file)?;
                 Some(Held { side: Side::Path, line: None, count, factor: 1.0, lines: Vec::new() })
             }
         }
@@ -279,8 +285,8 @@ impl Compiled {
 
     fn text_holds(
         &self,
-        name: &str,
         selection: &Selection,
+        asked: &Asked,
         pattern: &Pattern,
         commit: &Commit<'_>,
         view: &FileView<'_>,
@@ -288,7 +294,7 @@ impl Compiled {
         let added = matches!(selection.subject, Subject::Added | Subject::NetAdded);
         let net = matches!(selection.subject, Subject::NetAdded | Subject::NetRemoved);
         let (side, _) = view.side(added);
-        let mut hits = self.hits(name, selection, pattern, view, added)?;
+        let mut hits = self.hits(selection, asked, pattern, view, added)?;
         if net {
             hits.retain(|(index, _)| !commit.moves.moved(line_of(side, *index), added));
         }
@@ -301,7 +307,8 @@ impl Compiled {
         }
         if selection.fewer || selection.more {
             let wanted = if selection.more { Ordering::Greater } else { Ordering::Less };
-            if view.file.status == Status::Deleted || self.balance(name, selection, pattern, commit) != wanted
+            if view.file.status == Status::Deleted
+                || self.balance(selection, asked, pattern, commit) != wanted
             {
                 return None;
             }
@@ -314,7 +321,13 @@ impl Compiled {
 
     /// How many lines all files of the commit, but for deleted ones, gained against how many they lost. Counted on
     /// the first question: every file asks.
-    fn balance(&self, name: &str, selection: &Selection, pattern: &Pattern, commit: &Commit<'_>) -> Ordering {
+    fn balance(
+        &self,
+        selection: &Selection,
+        asked: &Asked,
+        pattern: &Pattern,
+        commit: &Commit<'_>,
+    ) -> Ordering {
         let key = std::ptr::from_ref(selection);
         if let Some(known) = commit.balances.borrow().get(&key) {
             return *known;
@@ -322,7 +335,7 @@ impl Compiled {
         let all = |added| -> usize {
             let views = commit.views.iter().filter(|view| view.file.status != Status::Deleted);
             views
-                .filter_map(|view| self.hits(name, selection, pattern, view, added))
+                .filter_map(|view| self.hits(selection, asked, pattern, view, added))
                 .map(|hits| hits.len())
                 .sum()
         };
@@ -334,8 +347,8 @@ impl Compiled {
     /// The lines of one side that match, with what each is worth; none where nothing can.
     fn hits(
         &self,
-        name: &str,
         selection: &Selection,
+        asked: &Asked,
         pattern: &Pattern,
         view: &FileView<'_>,
         added: bool,
@@ -344,10 +357,10 @@ impl Compiled {
         let near = selection
             .context
             .as_ref()
-            .map(|context| (context, hits.word_lines(&self.context[name], view.literals, &side.text)));
+            .map(|context| (context, hits.word_lines(&asked.context, view.literals, &side.text)));
         let gated = !self.rule.keywords_of(selection).is_empty();
         let candidates = match &near {
-            _ if gated => Some(hits.lines(self.keywords.get(name)?)),
+            _ if gated => Some(hits.lines(&asked.keywords)),
             Some((context, words)) if context.without == Without::Drop => {
                 Some(lines_near(side, words, context.lines))
             }
@@ -356,7 +369,7 @@ impl Compiled {
         if side.is_empty() || candidates.as_ref().is_some_and(Vec::is_empty) {
             return None;
         }
-        let regex = if selection.regex.is_empty() { None } else { Some(pattern.get()?) };
+        let mut finder = if selection.regex.is_empty() { None } else { Some(pattern.finder()?) };
         let worth = |index: usize| match &near {
             Some((context, words)) if !is_near(side, words, index, context.lines) => match context.without {
                 Without::Drop => None,
@@ -365,9 +378,12 @@ impl Compiled {
             _ => Some(1.0),
         };
         let mut found = Vec::new();
-        each_candidate(candidates, side, regex, |index, line| {
+        each_candidate(candidates, side, finder.as_mut(), |index, line, finder| {
             let wanted = !(selection.code && is_comment(line))
-                && regex.map_or_else(|| says_something(line), |regex| line_matches(regex, selection, line));
+                && match finder {
+                    Some(finder) => line_matches(finder, selection, line),
+                    None => says_something(line),
+                };
             if wanted && let Some(worth) = worth(index) {
                 found.push((index, worth));
             }
@@ -393,9 +409,9 @@ impl Compiled {
                     file.map(
                         |file| if found.side == Side::Added { &file.text.added } else { &file.text.removed },
                     );
-                side.zip(pattern.get()).is_some_and(|(side, regex)| {
+                side.is_some_and(|side| {
                     !found.lines.is_empty()
-                        && found.lines.iter().all(|index| regex.is_match(line_of(side, *index)))
+                        && found.lines.iter().all(|index| pattern.is_match(line_of(side, *index)))
                 })
             };
             path && lines && day <= allow.until
@@ -440,25 +456,27 @@ fn kinds(selection: &Selection) -> Vec<FileKind> {
     selection.kind.iter().filter_map(read).collect()
 }
 
-/// Calls `line` with the lines of `candidates`, else with all that `regex` may match.
+/// Calls `line` with the lines of `candidates`, else with all that the pattern may match.
 fn each_candidate(
     candidates: Option<Vec<usize>>,
     side: &SideText,
-    regex: Option<&Regex>,
-    mut line: impl FnMut(usize, &[u8]),
+    mut finder: Option<&mut Finder<'_>>,
+    mut line: impl FnMut(usize, &[u8], Option<&mut Finder<'_>>),
 ) {
     let every = || (0..side.lines.len()).collect();
-    if let Some(indices) = candidates.or_else(|| regex.is_none().then(every)) {
+    if let Some(indices) = candidates.or_else(|| finder.is_none().then(every)) {
         for index in indices {
-            line(index, line_of(side, index));
+            line(index, line_of(side, index), finder.as_deref_mut());
         }
         return;
     }
-    // One search over the whole side finds the few lines that are worth a look of their own.
+    let Some(finder) = finder else { return };
+    // One search over the whole side finds the few lines that are worth a look of their own. A line that matches by
+    // itself ends no match later than at its own end, so none is passed over.
     let mut from = 0;
-    while let Some(hit) = regex.and_then(|regex| regex.find(Input::new(&side.text).range(from..))) {
-        let index = index_at(side, hit.start());
-        line(index, line_of(side, index));
+    while let Some(end) = finder.end(&side.text, from) {
+        let index = index_at(side, end);
+        line(index, line_of(side, index), Some(&mut *finder));
         match side.lines.get(index + 1) {
             Some(next) => from = next.offset as usize,
             None => break,
@@ -471,21 +489,19 @@ fn says_something(line: &[u8]) -> bool {
     line.iter().any(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())
 }
 
-fn line_matches(regex: &Regex, selection: &Selection, line: &[u8]) -> bool {
+fn line_matches(finder: &mut Finder<'_>, selection: &Selection, line: &[u8]) -> bool {
     if selection.group.is_none() && selection.validator.is_none() && selection.entropy_min.is_none() {
-        return regex.is_match(line);
+        return finder.is_match(line);
     }
-    let group = selection.group.unwrap_or(0);
-    regex.captures_iter(line).filter_map(|captures| captures.get_group(group)).any(|span| {
-        let candidate = &line[span.range()];
+    finder.groups(line, selection.group.unwrap_or(0)).any(|candidate| {
         selection.validator.as_ref().is_none_or(|name| validators::passes(name, candidate))
             && selection.entropy_min.is_none_or(|bits| validators::entropy(candidate) >= bits)
     })
 }
 
-fn message_holds(selection: &Selection, regex: &Regex, message: &str) -> Option<Held> {
+fn message_holds(selection: &Selection, finder: &mut Finder<'_>, message: &str) -> Option<Held> {
     let mut hits =
-        message.lines().zip(1_u32..).filter(|(line, _)| line_matches(regex, selection, line.as_bytes()));
+        message.lines().zip(1_u32..).filter(|(line, _)| line_matches(finder, selection, line.as_bytes()));
     let (_, line) = hits.next()?;
     let count = u32::try_from(hits.count()).unwrap_or(u32::MAX).saturating_add(1);
     let enough = count >= selection.min_count.unwrap_or(1);

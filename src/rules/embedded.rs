@@ -1,0 +1,71 @@
+//! The packs of this program, as `build.rs` wrote them: nothing is left to read or to fill when a hook starts.
+
+use std::borrow::Cow;
+
+use regex_automata::dfa::sparse;
+
+use super::index::{Entry, Index};
+use super::matcher::Gates;
+use super::pack::{Known, PackId};
+use crate::literals::literals;
+
+include!(concat!(env!("OUT_DIR"), "/rules.rs"));
+
+const KNOWN: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.known"));
+/// Automata, one behind the other.
+static AUTOMATA: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rules.automata"));
+/// The files of the packs, as JSON.
+pub(super) const SOURCES: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.sources"));
+
+/// Which rules are worth asking.
+pub(super) fn gates() -> Gates {
+    Gates {
+        text: literals!(TEXT),
+        text_rules: Cow::Borrowed(&TEXT_RULES),
+        path: literals!(PATH),
+        path_rules: Cow::Borrowed(&PATH_RULES),
+        message: Cow::Borrowed(&MESSAGE),
+        always: Cow::Borrowed(&ALWAYS),
+        items: Cow::Borrowed(&ITEMS),
+        commit: Cow::Borrowed(&COMMIT),
+    }
+}
+
+/// The same, for adding to it.
+pub(super) fn index() -> Index {
+    let entries = |literals: &[Cow<'static, str>], rules: &[Cow<'static, str>]| {
+        literals.iter().cloned().zip(rules.iter().cloned()).collect()
+    };
+    Index {
+        text: entries(&TEXT, &TEXT_RULES),
+        path: entries(&PATH, &PATH_RULES),
+        always: ALWAYS.to_vec(),
+        message: MESSAGE.to_vec(),
+        items: ITEMS.to_vec(),
+        commit: COMMIT.to_vec(),
+    }
+}
+
+/// The automaton of a pattern, where it is small.
+pub(super) fn automaton(source: &str) -> Option<sparse::DFA<&'static [u8]>> {
+    let at = PATTERNS.binary_search_by(|(other, _, _)| (*other).cmp(source)).ok()?;
+    let (_, start, end) = PATTERNS[at];
+    let bytes = AUTOMATA.get(start..end)?;
+    #[expect(unsafe_code, reason = "checking one takes as long as compiling the pattern")]
+    // SAFETY: a part of this program, written by this version of the library: the lock file has one.
+    let automaton = unsafe { sparse::DFA::from_bytes_unchecked(bytes) };
+    automaton.ok().map(|(automaton, _)| automaton)
+}
+
+/// Names and versions.
+pub(super) fn ids() -> Vec<PackId> {
+    PACKS
+        .iter()
+        .map(|(id, version)| PackId { id: (*id).to_owned(), version: (*version).to_owned() })
+        .collect()
+}
+
+pub(super) fn known() -> Vec<Known> {
+    // Written by the build from the same type: a test parses it.
+    serde_json::from_str(KNOWN).unwrap_or_default()
+}
