@@ -27,10 +27,14 @@ impl Repo {
     pub fn settings(&self) -> Result<Vec<GitSetting>, CaptureError> {
         let reading = "reading its configuration";
         let config = self.inner.config().map_err(CaptureError::git(reading))?;
-        let entries = config.entries(Some(r"^gitops-agent\.")).map_err(CaptureError::git(reading))?;
+        // All of them: the library would compile an expression to choose, and try it on each.
+        let entries = config.entries(None).map_err(CaptureError::git(reading))?;
         let mut found: Vec<(ConfigLevel, GitSetting)> = Vec::new();
         entries
             .for_each(|entry| {
+                if !entry.name_bytes().starts_with(b"gitops-agent.") {
+                    return;
+                }
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let value = if entry.has_value() { text(entry.value_bytes()) } else { "true".to_owned() };
                 let included = if entry.include_depth() > 0 { ", included" } else { "" };

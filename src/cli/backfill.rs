@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::history;
@@ -13,7 +12,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::json;
 
-use super::failure::{Failure, PARTLY, USAGE};
+use super::failure::{ExitCode, Failure, PARTLY, USAGE};
 use super::session::{Session, block_on};
 use super::ui::{self, Ui};
 use super::{RepoFlag, flush, hook};

@@ -2,7 +2,6 @@
 //! the model that is shipped.
 
 use std::collections::HashMap;
-use std::process::ExitCode;
 
 use gitops_agent::calibration::{self, Change, Evaluation, Fitted, NAMES};
 use gitops_agent::capture::Repo;
@@ -12,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::RepoFlag;
-use super::failure::{Failure, NO};
+use super::failure::{ExitCode, Failure, NO};
 use super::labels;
 use super::risk::{figures, percent};
 use super::session::Session;

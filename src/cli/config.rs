@@ -1,7 +1,5 @@
 //! `config show`.
 
-use std::process::ExitCode;
-
 use gitops_agent::capture::{CaptureError, Repo};
 use gitops_agent::config::{ConfigError, Declarations, Origin, Settings};
 use gitops_agent::destination::Destination;
@@ -9,7 +7,7 @@ use gitops_agent::record::Privacy;
 use serde_json::{Map, Value, json};
 
 use super::environment;
-use super::failure::{Failure, USAGE};
+use super::failure::{ExitCode, Failure, USAGE};
 use super::session::Session;
 use super::ui::Ui;
 

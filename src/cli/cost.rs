@@ -4,8 +4,6 @@
 //! of the newest commits as they would be stored, and Azure's list prices. Where nothing was charged yet, a record's
 //! price is estimated from its size by Azure's published figures.
 
-use std::process::ExitCode;
-
 use gitops_agent::capture::Repo;
 use gitops_agent::destination::Destination;
 use gitops_agent::outbox::DaySpent;
@@ -13,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::RepoFlag;
-use super::failure::Failure;
+use super::failure::{ExitCode, Failure};
 use super::session::Session;
 use super::ui::Ui;
 

@@ -2,9 +2,8 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
 
-use super::failure::{DISK, Failure};
+use super::failure::{DISK, ExitCode, Failure};
 use super::ui::Ui;
 
 pub(super) fn completions(shell: clap_complete::Shell, ui: &mut Ui) -> Result<ExitCode, Failure> {

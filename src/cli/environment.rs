@@ -52,7 +52,7 @@ pub(super) fn switched_off() -> bool {
 /// seconds for an answer where there is none, and the contract forbids the guess.
 #[expect(unsafe_code, reason = "changing the environment is unsafe once there are threads")]
 pub(super) fn forbid_metadata_probe() {
-    // SAFETY: the first thing that the process does; there is no other thread yet.
+    // SAFETY: nearly the first thing that the process does; there is no other thread yet.
     unsafe { std::env::set_var("COSMOS_DISABLE_IMDS", "1") };
 }
 

@@ -1,7 +1,5 @@
 //! `explain`: one commit's record and the reasons for it; nothing is stored.
 
-use std::process::ExitCode;
-
 use gitops_agent::calibration::Change;
 use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::config::Paths;
@@ -11,7 +9,7 @@ use gitops_agent::recorder::Recorder;
 use gitops_agent::rules::RuleSet;
 
 use super::RepoFlag;
-use super::failure::Failure;
+use super::failure::{ExitCode, Failure};
 use super::reasons::{REASONS, reasons};
 use super::session::Session;
 use super::ui::Ui;

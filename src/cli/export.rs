@@ -4,13 +4,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use gitops_agent::archive::{self, Found, Tally};
 use gitops_agent::store::{Query, Store};
 use serde_json::Value;
 
-use super::failure::{DISK, Failure, USAGE};
+use super::failure::{DISK, ExitCode, Failure, USAGE};
 use super::filter::Filter;
 use super::session::{Session, block_on};
 use super::shown;

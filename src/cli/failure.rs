@@ -1,8 +1,6 @@
 //! One place that turns every error of the library into a message with the next step and an exit code of
 //! the contract.
 
-use std::process::ExitCode;
-
 use gitops_agent::capture::CaptureError;
 use gitops_agent::config::ConfigError;
 use gitops_agent::install::InstallError;
@@ -24,6 +22,27 @@ pub(super) const PARTLY: u8 = 3;
 pub(super) const DENIED: u8 = 4;
 /// The local disk or database failed.
 pub(super) const DISK: u8 = 5;
+
+/// What the process ends with. The standard library's own type tells nobody its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExitCode(u8);
+
+impl ExitCode {
+    /// Done.
+    pub(super) const SUCCESS: Self = Self(0);
+}
+
+impl From<u8> for ExitCode {
+    fn from(code: u8) -> Self {
+        Self(code)
+    }
+}
+
+impl From<ExitCode> for u8 {
+    fn from(code: ExitCode) -> Self {
+        code.0
+    }
+}
 
 /// Why a command ended early.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use gitops_agent::capture::Repo;
@@ -13,7 +12,7 @@ use gitops_agent::outbox::{Outbox, is_ours, spool_in};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::failure::{DENIED, DISK, Failure, PARTLY};
+use super::failure::{DENIED, DISK, ExitCode, Failure, PARTLY};
 use super::hook;
 use super::reconcile::{self, Pace};
 use super::session::{Session, block_on};

@@ -11,7 +11,6 @@ use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use tokio::net::unix::pipe::Sender;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use super::failure::{DISK, Failure, USAGE};
+use super::failure::{DISK, ExitCode, Failure, USAGE};
 use super::query::{Format, Printer};
 use super::session::block_on;
 use super::shown;

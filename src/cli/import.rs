@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use futures::{Stream, StreamExt as _};
 use gitops_agent::archive::{Gate, Line, Lines, Unfit};
@@ -14,7 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::failure::{DISK, Failure, PARTLY, USAGE};
+use super::failure::{DISK, ExitCode, Failure, PARTLY, USAGE};
 use super::filter;
 use super::session::{Session, block_on};
 use super::shown;

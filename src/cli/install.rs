@@ -1,7 +1,6 @@
 //! `install` and `uninstall`.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use gitops_agent::capture::{CaptureError, Repo};
 use gitops_agent::inferred::Inferred;
@@ -10,7 +9,7 @@ use gitops_agent::{outbox, reconcile, recorder, rules};
 use jiff::Timestamp;
 
 use super::doctor::SET_CLASS;
-use super::failure::{DISK, Failure};
+use super::failure::{DISK, ExitCode, Failure};
 use super::hook;
 use super::session::Session;
 use super::ui::Ui;

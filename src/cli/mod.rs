@@ -31,6 +31,8 @@ mod risk;
 mod rules;
 mod rules_bench;
 mod session;
+#[cfg(all(target_os = "linux", target_env = "gnu", not(test)))]
+mod start;
 mod status;
 mod store;
 mod ui;
@@ -39,11 +41,10 @@ mod worker;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use failure::Failure;
+use failure::{ExitCode, Failure};
 use gitops_agent::capture::{CaptureError, Repo};
 use ui::Ui;
 
@@ -156,12 +157,16 @@ enum Command {
 }
 
 /// Runs the process's command line.
-pub(crate) fn run() -> ExitCode {
-    environment::forbid_metadata_probe();
+pub(crate) fn run() -> u8 {
+    u8::from(answer())
+}
+
+fn answer() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some((name, rest)) = hook::announced(&arguments) {
         hook::run(&name, rest);
     }
+    environment::forbid_metadata_probe();
     if arguments.get(1).is_some_and(|first| first == worker::NAME) {
         return worker::run();
     }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::ValueEnum;
 use gitops_agent::outbox::{EntrySummary, OutboxError, Selection, State};
@@ -11,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::environment;
-use super::failure::{DISK, Failure, USAGE};
+use super::failure::{DISK, ExitCode, Failure, USAGE};
 use super::session::Session;
 use super::ui::{self, EscapedLines, Ui};
 

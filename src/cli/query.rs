@@ -2,12 +2,11 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::failure::{ExitCode, Failure};
 use super::filter::Filter;
 use super::follow;
 use super::session::{Session, block_on};

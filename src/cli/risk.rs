@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use gitops_agent::calibration::{Evaluation, evaluate};
 use gitops_agent::capture::{CaptureError, CommitId, Repo};
@@ -14,7 +13,7 @@ use serde_json::json;
 
 use super::RepoFlag;
 use super::calibrate::compare;
-use super::failure::{Failure, PARTLY, USAGE};
+use super::failure::{ExitCode, Failure, PARTLY, USAGE};
 use super::labels::{self, Label};
 use super::session::Session;
 use super::ui::{self, Ui};

@@ -1,13 +1,12 @@
 //! `rules list` and `rules check`; `rules bench` is in a file of its own.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use gitops_agent::capture::Repo;
 use gitops_agent::rules::{CheckFailure, Expect, Rule, RuleSet};
 use serde_json::json;
 
-use super::failure::{Failure, NO, USAGE};
+use super::failure::{ExitCode, Failure, NO, USAGE};
 use super::rules_bench;
 use super::session::Session;
 use super::ui::Ui;

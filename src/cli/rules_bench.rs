@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use gitops_agent::capture::Repo;
@@ -14,7 +13,7 @@ use gitops_agent::rules::{RuleSet, Verdict};
 use serde_json::json;
 
 use super::RepoFlag;
-use super::failure::{Failure, PARTLY};
+use super::failure::{ExitCode, Failure, PARTLY};
 use super::session::Session;
 use super::ui::{self, Ui};
 

@@ -1,8 +1,6 @@
 //! `status`: what is queued, held, refused and delivered; from the disk alone, without a network or a
 //! daemon.
 
-use std::process::ExitCode;
-
 use gitops_agent::outbox::{Circuit, DestinationStats, Stats};
 use gitops_agent::rules::RuleError;
 use jiff::Timestamp;
@@ -10,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::coverage::{self, Coverage, Standing};
-use super::failure::{Failure, NO};
+use super::failure::{ExitCode, Failure, NO};
 use super::session::{BrokenRules, InForce, Session};
 use super::ui::Ui;
 

@@ -1,8 +1,6 @@
 //! `store init` and `store check`.
 
-use std::process::ExitCode;
-
-use super::failure::{DENIED, Failure};
+use super::failure::{DENIED, ExitCode, Failure};
 use super::session::{Session, block_on};
 use super::ui::Ui;
 use gitops_agent::config::Settings;

@@ -1,7 +1,6 @@
 //! `verify`: compares history and store.
 
 use std::collections::{BTreeMap, HashMap};
-use std::process::ExitCode;
 
 use gitops_agent::capture::{CommitId, Repo};
 use gitops_agent::config::Origin;
@@ -15,7 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::failure::{Failure, NO, PARTLY};
+use super::failure::{ExitCode, Failure, NO, PARTLY};
 use super::session::{Session, block_on};
 use super::ui::Ui;
 use super::{RepoFlag, reconcile};

@@ -1,7 +1,6 @@
 //! The background process that hooks start: delivers what is due, stays for a while where the store is away,
 //! and ends. It has no terminal; what it has to say it writes into the outbox, where `status` finds it.
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use gitops_agent::delivery::{Options, WorkerLock};
@@ -9,7 +8,7 @@ use gitops_agent::detach;
 use gitops_agent::outbox::{FILE_NAME, Outbox};
 use jiff::Timestamp;
 
-use super::failure::Failure;
+use super::failure::{ExitCode, Failure};
 use super::flush;
 use super::reconcile::Pace;
 use super::session::Session;

@@ -17,7 +17,6 @@ mod settings;
 mod store;
 
 use std::path::Path;
-use std::process::ExitCode;
 
 pub(super) use settings::SET_CLASS;
 
@@ -28,7 +27,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::RepoFlag;
-use super::failure::{Failure, NO};
+use super::failure::{ExitCode, Failure, NO};
 use super::session::Session;
 use super::ui::Ui;
 
