@@ -28,11 +28,10 @@ const TAILS: u64 = 0x00ff;
 /// Pairs of bytes, each with its lower five bits: letters of both cases fall together.
 const PAIRS: usize = 1 << 10;
 
-/// Buckets of the anchors of one kind, a power of two.
-const BUCKETS: usize = 1 << 9;
-
-/// Kinds of anchors: those whose whole window counts, those whose last byte does not, those whose first does not.
-const KINDS: usize = 3;
+/// Buckets of the anchors, by kind: those whose whole window counts, those whose last byte does not, those whose first
+/// does not. Many of the first, so that most windows meet none.
+const BUCKETS: [usize; 3] = [1 << 12, 1 << 9, 1 << 9];
+const ALL_BUCKETS: usize = BUCKETS[0] + BUCKETS[1] + BUCKETS[2];
 
 /// Folds the case of four letters at once. Other bytes fall together too (`@` and a backquote): what is
 /// found through a window is compared exactly.
@@ -72,8 +71,8 @@ pub(crate) struct Tables {
     /// The groups with a pair of bytes in the first and in the second half of a window.
     first: [u64; PAIRS],
     second: [u64; PAIRS],
-    /// Where the anchors of each bucket of each kind begin, and a last one where all end.
-    starts: [u16; KINDS * BUCKETS + 1],
+    /// Where the anchors of each bucket begin, and a last one where all end.
+    starts: [u16; ALL_BUCKETS + 1],
 }
 
 /// Where a literal is recognised.
@@ -88,15 +87,19 @@ pub(crate) struct Anchor {
     literal: u16,
     /// How far before the window the literal begins.
     back: i16,
+    /// Whether the eight bytes say all: the literal has no other, and letters alone.
+    whole: bool,
 }
 
 impl Anchor {
-    pub(crate) const NONE: Self = Self { window: 0, mask: 0, behind: 0, behind_mask: 0, literal: 0, back: 0 };
+    pub(crate) const NONE: Self =
+        Self { window: 0, mask: 0, behind: 0, behind_mask: 0, literal: 0, back: 0, whole: false };
 
     /// A literal's window that begins `back` bytes behind the literal's beginning.
     const fn new(literal: u16, text: &[u8], back: i16) -> Self {
         let ((window, mask), (behind, behind_mask)) = (folded(text, back), folded(text, back + 4));
-        Self { window, mask, behind, behind_mask, literal, back }
+        let whole = back == 0 && text.len() <= 8 && letters(text);
+        Self { window, mask, behind, behind_mask, literal, back, whole }
     }
 
     /// The bit of its group: anchors with a pair in common share one, which keeps the tables sparse.
@@ -117,12 +120,12 @@ impl Anchor {
     }
 
     const fn bucket(&self) -> usize {
-        self.kind() * BUCKETS + bucket(self.window & self.mask)
+        bucket(self.kind(), self.window & self.mask)
     }
 }
 
 impl Tables {
-    const EMPTY: Self = Self { first: [0; PAIRS], second: [0; PAIRS], starts: [0; KINDS * BUCKETS + 1] };
+    const EMPTY: Self = Self { first: [0; PAIRS], second: [0; PAIRS], starts: [0; ALL_BUCKETS + 1] };
 
     /// Fills `anchors`, two for each of the sorted lower-case literals, and the tables that lead to them.
     pub(crate) const fn fill(literals: &[Cow<'static, str>], anchors: &mut [Anchor]) -> Self {
@@ -164,7 +167,7 @@ impl Tables {
 
     /// Which anchors may fit a window, of which the bytes that do not count are zero.
     fn bucket(&self, kind: usize, window: u32) -> Range<usize> {
-        let bucket = kind * BUCKETS + bucket(window);
+        let bucket = bucket(kind, window);
         usize::from(self.starts[bucket])..usize::from(self.starts[bucket + 1])
     }
 }
@@ -223,6 +226,11 @@ impl Literals {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.literals.len()
+    }
+
     /// The number of a literal (lower case).
     pub(crate) fn number(&self, literal: &str) -> Option<u16> {
         let at = self.literals.binary_search_by(|other| other.as_ref().cmp(literal)).ok()?;
@@ -263,6 +271,9 @@ impl Literals {
             if !fits {
                 return;
             }
+            if anchor.whole {
+                return found(anchor.literal, at);
+            }
             let literal = self.literals[usize::from(anchor.literal)].as_bytes();
             let start = at.checked_add_signed(-isize::from(anchor.back));
             let here = start.and_then(|start| Some((start, text.get(start..start + literal.len())?)));
@@ -302,6 +313,15 @@ const fn folded(text: &[u8], from: i16) -> (u32, u32) {
     (bytes, mask)
 }
 
+/// Whether all are lower-case letters, which no other byte is taken for.
+const fn letters(text: &[u8]) -> bool {
+    let mut at = 0;
+    while at < text.len() && text[at].is_ascii_lowercase() {
+        at += 1;
+    }
+    at == text.len()
+}
+
 /// Adds a group to all pairs that agree with `pair` in the bytes that count.
 const fn set(table: &mut [u64; PAIRS], pair: u32, mask: u32, group: u64) {
     let (low, high) = (pair & 0x1f, pair >> 3 & 0x03e0);
@@ -330,9 +350,14 @@ const fn spread(number: u32, by: u32) -> u32 {
     number.wrapping_mul(by) >> 16
 }
 
-/// Bucket of a folded window, among those of its kind.
-const fn bucket(window: u32) -> usize {
-    spread(window, 0x85EB_CA6B) as usize % BUCKETS
+/// Bucket of a folded window.
+const fn bucket(kind: usize, window: u32) -> usize {
+    let among = spread(window, 0x85EB_CA6B) as usize % BUCKETS[kind];
+    match kind {
+        0 => among,
+        1 => BUCKETS[0] + among,
+        _ => BUCKETS[0] + BUCKETS[1] + among,
+    }
 }
 
 #[cfg(test)]

@@ -48,22 +48,27 @@ impl<'a> Moves<'a> {
     }
 }
 
-/// FNV-1a over the bytes that are not white space, up to a comment at the end of the line. Lives no longer
-/// than the judgement.
+/// A hash over the bytes that are not white space, up to a comment at the end of the line. Lives no longer
+/// than the judgement. A history hashes all its lines: what depends on the byte before is an addition only.
 fn fingerprint(line: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let (mut any, mut before) = (false, b'x');
-    for (at, byte) in line.iter().enumerate() {
-        if *byte == b'/' && any && before.is_ascii_whitespace() && line.get(at + 1) == Some(&b'/') {
-            break;
-        }
-        before = *byte;
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = 0_u64;
+    for byte in code_of(line) {
         if !byte.is_ascii_whitespace() {
-            any = true;
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            hash = hash.rotate_left(7).wrapping_add(u64::from(*byte).wrapping_mul(FACTOR));
         }
     }
-    hash
+    (hash ^ hash >> 32).wrapping_mul(FACTOR)
+}
+
+/// A line up to a comment that stands behind something else.
+fn code_of(line: &[u8]) -> &[u8] {
+    let comment = memchr::memchr_iter(b'/', line).find(|at| {
+        line.get(at + 1) == Some(&b'/')
+            && at.checked_sub(1).is_some_and(|before| line[before].is_ascii_whitespace())
+            && !line[..*at].trim_ascii().is_empty()
+    });
+    &line[..comment.unwrap_or(line.len())]
 }
 
 /// Keys are hashes already.
@@ -149,29 +154,40 @@ pub(super) fn is_near(side: &SideText, words: &[usize], index: usize, distance: 
     behind || before.is_some_and(|word| number(index) - number(*word) <= distance)
 }
 
-/// Where the literals occur on one side of a file: number of the literal, index of the line and offset of the
-/// occurrence, sorted.
-pub(super) struct Hits(Vec<(u16, u32, u32)>);
+/// Where the literals occur on one side of a file: number of the literal and offset of the occurrence, sorted.
+pub(super) struct Hits(Vec<(u16, u32)>);
+
+/// Fewer hits than this are sorted one by one.
+const FEW: usize = 64;
 
 impl Hits {
     /// Looks for all literals at once.
     pub(super) fn find(literals: &Literals, side: &SideText) -> Self {
         let mut hits = Vec::new();
-        let mut line = 0_usize;
         literals.search(&side.text, |number, offset| {
-            // Occurrences come in the order of the text but for a byte or two.
-            while side.lines.get(line).is_some_and(|this| this.offset as usize > offset) {
-                line -= 1;
-            }
-            while side.lines.get(line + 1).is_some_and(|next| next.offset as usize <= offset) {
-                line += 1;
-            }
-            if let (Ok(line), Ok(offset)) = (u32::try_from(line), u32::try_from(offset)) {
-                hits.push((number, line, offset));
+            if let Ok(offset) = u32::try_from(offset) {
+                hits.push((number, offset));
             }
         });
-        hits.sort_unstable();
-        Self(hits)
+        if hits.len() < FEW {
+            // Stable: those of one literal come in the order of the text.
+            hits.sort_by_key(|(number, _)| *number);
+            return Self(hits);
+        }
+        let mut places = vec![0_usize; literals.len() + 1];
+        for (number, _) in &hits {
+            places[usize::from(*number) + 1] += 1;
+        }
+        for number in 1..places.len() {
+            places[number] += places[number - 1];
+        }
+        let mut sorted = vec![(0, 0); hits.len()];
+        for hit in hits {
+            let place = &mut places[usize::from(hit.0)];
+            sorted[*place] = hit;
+            *place += 1;
+        }
+        Self(sorted)
     }
 
     /// The literals that occur.
@@ -179,23 +195,22 @@ impl Hits {
         self.0.chunk_by(|one, other| one.0 == other.0).filter_map(|hits| Some(hits.first()?.0))
     }
 
-    /// Indices of the lines with one of `wanted`, ascending, each once.
-    pub(super) fn lines(&self, wanted: &[u16]) -> Vec<usize> {
-        ascending(self.of(wanted).map(|(_, line, _)| line as usize))
+    /// Indices of the lines of the side with one of `wanted`, ascending, each once.
+    pub(super) fn lines(&self, wanted: &[u16], side: &SideText) -> Vec<usize> {
+        ascending(self.of(wanted).map(|(_, offset)| index_at(side, offset)))
     }
 
     /// As [`Hits::lines`], for literals that stand as words of their own (`camelCase` and `_` divide words).
-    pub(super) fn word_lines(&self, wanted: &[u16], literals: &Literals, text: &[u8]) -> Vec<usize> {
-        let words = self
-            .of(wanted)
-            .filter(|(number, _, offset)| is_word(text, *offset as usize, literals.len_of(*number)));
-        ascending(words.map(|(_, line, _)| line as usize))
+    pub(super) fn word_lines(&self, wanted: &[u16], literals: &Literals, side: &SideText) -> Vec<usize> {
+        let words = self.of(wanted).filter(|(number, at)| is_word(&side.text, *at, literals.len_of(*number)));
+        ascending(words.map(|(_, offset)| index_at(side, offset)))
     }
 
-    fn of(&self, wanted: &[u16]) -> impl Iterator<Item = (u16, u32, u32)> {
+    fn of(&self, wanted: &[u16]) -> impl Iterator<Item = (u16, usize)> {
         wanted.iter().flat_map(|number| {
             let from = self.0.partition_point(|hit| hit.0 < *number);
-            self.0[from..].iter().take_while(move |hit| hit.0 == *number).copied()
+            let hits = self.0[from..].iter().take_while(move |hit| hit.0 == *number);
+            hits.map(|(number, offset)| (*number, *offset as usize))
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use regex_automata::Input;
 use regex_automata::dfa::{Automaton as _, sparse};
@@ -18,9 +18,9 @@ use super::rule::Rule;
 /// dozen system files.
 const AT_ONCE: usize = 8;
 
-/// Texts after which a pattern of the packs is compiled all the same: what the build made is there at once, but takes
+/// Bytes after which a pattern of the packs is compiled all the same: what the build made is there at once, but takes
 /// longer over each of them.
-const READY_FOR: u32 = 64;
+const READY_FOR: usize = 2 << 10;
 
 /// A regular expression. Those of the packs the build has made ready, as far as they are small; others are compiled on
 /// first use: as far as is needed to say whether a text matches, which is all that most are asked and a third of the
@@ -28,7 +28,8 @@ const READY_FOR: u32 = 64;
 pub(super) struct Pattern {
     source: String,
     ready: OnceLock<Option<Ready>>,
-    asked: AtomicU32,
+    /// Bytes that were searched with what the build made.
+    searched: AtomicUsize,
     forward: OnceLock<Option<Forward>>,
     full: OnceLock<Option<Regex>>,
 }
@@ -62,7 +63,7 @@ impl Pattern {
         Self {
             source: one_of(sources),
             ready: OnceLock::new(),
-            asked: AtomicU32::new(0),
+            searched: AtomicUsize::new(0),
             forward: OnceLock::new(),
             full: OnceLock::new(),
         }
@@ -70,7 +71,7 @@ impl Pattern {
 
     /// Ready to search a text; none only for what loading would have refused.
     pub(super) fn finder(&self) -> Option<Finder<'_>> {
-        if self.asked.fetch_add(1, Ordering::Relaxed) < READY_FOR
+        if self.searched.load(Ordering::Relaxed) < READY_FOR
             && let Some(ready) = self.ready.get_or_init(|| embedded::automaton(&self.source))
         {
             return Some(Finder { pattern: self, automaton: Automaton::Ready(ready) });
@@ -99,7 +100,10 @@ impl Finder<'_> {
     pub(super) fn end(&mut self, text: &[u8], from: usize) -> Option<usize> {
         let input = Input::new(text).range(from..).earliest(true);
         let found = match &mut self.automaton {
-            Automaton::Ready(ready) => ready.try_search_fwd(&input),
+            Automaton::Ready(ready) => {
+                self.pattern.searched.fetch_add(input.get_span().len(), Ordering::Relaxed);
+                ready.try_search_fwd(&input)
+            }
             Automaton::Forward(forward, cache) => forward.dfa.try_search_fwd(cache, &input),
         };
         match found {
@@ -220,7 +224,7 @@ mod tests {
             let pattern = Pattern::new(&selection.regex);
             let Some(automaton) = embedded::automaton(&pattern.source) else { continue };
             ready += 1;
-            pattern.asked.store(READY_FOR, std::sync::atomic::Ordering::Relaxed);
+            pattern.searched.store(READY_FOR, std::sync::atomic::Ordering::Relaxed);
             let mut compiled = pattern.finder().expect("it is compiled");
             assert!(matches!(compiled.automaton, super::Automaton::Forward(..)));
             let mut finder =

@@ -357,10 +357,10 @@ impl Compiled {
         let near = selection
             .context
             .as_ref()
-            .map(|context| (context, hits.word_lines(&asked.context, view.literals, &side.text)));
+            .map(|context| (context, hits.word_lines(&asked.context, view.literals, side)));
         let gated = !self.rule.keywords_of(selection).is_empty();
         let candidates = match &near {
-            _ if gated => Some(hits.lines(&asked.keywords)),
+            _ if gated => Some(hits.lines(&asked.keywords, side)),
             Some((context, words)) if context.without == Without::Drop => {
                 Some(lines_near(side, words, context.lines))
             }
