@@ -100,11 +100,17 @@ pub(super) fn run(args: &BackfillArgs, ui: &mut Ui) -> Result<ExitCode, Failure>
     if args.all {
         revisions.push("--all".to_owned());
     }
-    let commits = repo.resolve(&revisions, args.since, args.until)?;
+    let resolve = || repo.resolve(&revisions, args.since, args.until);
     if args.dry_run {
-        return dry_run(args, &repo, &session, &commits, ui);
+        return dry_run(args, &repo, &session, &resolve()?, ui);
     }
-    let totals = store(args, &repo, &session, &commits, ui)?;
+    // The one waits for the disk and the other for the processor.
+    let (commits, outbox) = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| session.outbox());
+        (resolve(), opening.join())
+    });
+    let (commits, outbox) = (commits?, outbox.unwrap_or_else(|_| session.outbox())?);
+    let totals = store(args, &repo, &session, &commits, outbox, ui)?;
     let delivered = if args.no_flush { None } else { Some(flush::deliver(&session, Some(&repo), None, ui)?) };
     report(args, commits.len(), &totals, delivered.as_ref(), ui)?;
     if totals.failed > 0 {
@@ -132,10 +138,10 @@ fn store(
     repo: &Repo,
     session: &Session,
     commits: &[CommitId],
+    mut outbox: Outbox,
     ui: &Ui,
 ) -> Result<Totals, Failure> {
     let rules = session.rules()?;
-    let mut outbox = session.outbox()?;
     let recorder = session.recorder(repo, &rules);
     let destination = &session.settings.destination.value;
     let place = repo.workdir().unwrap_or_else(|| repo.git_dir()).to_owned();

@@ -4,9 +4,10 @@
 //! processor time, only to say in other words that a stack was too small. What else it does is done here.
 
 use std::ffi::{c_char, c_int};
+use std::io::Write as _;
 
 /// Called by the C library.
-#[expect(unsafe_code, reason = "the symbol that the C library calls, and two calls of POSIX")]
+#[expect(unsafe_code, reason = "the symbol that the C library calls, and a few calls of POSIX")]
 // SAFETY: no other `main` is linked; the standard library's is left out by `no_main`.
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
@@ -21,7 +22,12 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
         // A reader that has gone is an error to handle, not a reason to die.
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
     }
-    std::process::exit(i32::from(super::run()))
+    let code = super::run();
+    // What cannot be written any more was an error where it was printed.
+    let _ = std::io::stdout().flush();
+    // SAFETY: takes a number. Everything was closed and written; the destructors of the libraries would only give memory
+    // back, piece by piece.
+    unsafe { libc::_exit(c_int::from(code)) }
 }
 
 /// Mathematics that dependencies ask of the C library, so that it need not load a second one for three functions. The
