@@ -20,7 +20,7 @@ const AT_ONCE: usize = 8;
 
 /// Bytes after which a pattern of the packs is compiled all the same: what the build made is there at once, but takes
 /// longer over each of them.
-const READY_FOR: usize = 2 << 10;
+const READY_FOR: usize = 16 << 10;
 
 /// A regular expression. Those of the packs the build has made ready, as far as they are small; others are compiled on
 /// first use: as far as is needed to say whether a text matches, which is all that most are asked and a third of the
