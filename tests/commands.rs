@@ -278,3 +278,18 @@ fn help_has_every_command_of_the_contract() {
         world.ok(&[command, "--help"]);
     }
 }
+
+/// The program begins by itself (`src/cli/start.rs`), and a write into such a pipe is a signal by default.
+#[test]
+fn a_reader_that_has_gone_ends_nothing_by_a_signal() {
+    let world = World::new();
+    world.history(40);
+    world.ok(&["backfill"]);
+    let agent = world::agent();
+    // More than a pipe holds; `sh` says 128 and the signal's number.
+    let script = format!("{{ '{agent}' query --format json; echo $? >code; }} | head -c 10");
+    let output = world.shell(&script).output().unwrap();
+    assert_eq!(output.stdout.len(), 10);
+    let code: i32 = std::fs::read_to_string(world.repo().join("code")).unwrap().trim().parse().unwrap();
+    assert!(code < 128, "{code}");
+}
