@@ -45,7 +45,7 @@ pub(crate) struct Literals {
     tables: TablesOf,
     /// Two for each literal, in the order of their buckets.
     anchors: Cow<'static, [Anchor]>,
-    /// Lower case, sorted.
+    /// Lower case; sorted, where a number is asked for.
     literals: Cow<'static, [Cow<'static, str>]>,
 }
 
@@ -127,7 +127,7 @@ impl Anchor {
 impl Tables {
     const EMPTY: Self = Self { first: [0; PAIRS], second: [0; PAIRS], starts: [0; ALL_BUCKETS + 1] };
 
-    /// Fills `anchors`, two for each of the sorted lower-case literals, and the tables that lead to them.
+    /// Fills `anchors`, two for each of the lower-case literals, and the tables that lead to them.
     pub(crate) const fn fill(literals: &[Cow<'static, str>], anchors: &mut [Anchor]) -> Self {
         let mut tables = Self::EMPTY;
         // How many of each bucket there are, one place further on; then where each begins.
@@ -191,7 +191,8 @@ const fn anchor(literals: &[Cow<'static, str>], at: usize) -> Option<Anchor> {
     Some(Anchor::new(number as u16, text, back))
 }
 
-/// A set of literals made ready by the compiler, of a static array of sorted lower-case `Cow::Borrowed`.
+/// A set of literals made ready by the compiler, of a static array of lower-case `Cow::Borrowed`; sorted, where
+/// [`Literals::number`] is asked.
 macro_rules! literals {
     ($words:path) => {{
         use $crate::literals::{Anchor, Literals, Tables};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use regex_automata::dfa::sparse;
 
+use super::Files;
 use super::index::{Entry, Index};
 use super::matcher::Gates;
 use super::pack::{Known, PackId};
@@ -14,8 +15,7 @@ include!(concat!(env!("OUT_DIR"), "/rules.rs"));
 const KNOWN: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.known"));
 /// Automata, one behind the other.
 static AUTOMATA: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rules.automata"));
-/// The files of the packs, as JSON.
-pub(super) const SOURCES: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.sources"));
+const SOURCES: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.sources"));
 
 /// Which rules are worth asking.
 pub(super) fn gates() -> Gates {
@@ -65,7 +65,13 @@ pub(super) fn ids() -> Vec<PackId> {
         .collect()
 }
 
+// Both are written by the build from the same types: a test parses them.
+
 pub(super) fn known() -> Vec<Known> {
-    // Written by the build from the same type: a test parses it.
     serde_json::from_str(KNOWN).unwrap_or_default()
+}
+
+/// The files of the packs.
+pub(super) fn sources() -> Vec<Files> {
+    serde_json::from_str(SOURCES).unwrap_or_default()
 }

@@ -238,7 +238,7 @@ impl RuleSet {
     /// # Errors
     /// Anything that is not exactly the format, also together: a rule that another pack cites or disables may be gone.
     pub fn of_other_versions(further: Option<&PackTexts>, other: &PackTexts) -> Result<Self, RuleError> {
-        let sources: Vec<Files> = serde_json::from_str(embedded::SOURCES).unwrap_or_default();
+        let sources = embedded::sources();
         let mut left: Vec<&Files> = other.0.iter().collect();
         let mut packs: Vec<Pack> = Vec::new();
         let mut add = |files: &Files| -> Result<(), RuleError> {
@@ -286,14 +286,8 @@ impl RuleSet {
     /// # Errors
     /// A pack of the same name is loaded.
     pub fn with_required_declarations(self) -> Result<Self, RuleError> {
-        let (embedded, mut known) = (self.embedded, self.known().to_vec());
-        let mut loaded = self.loaded;
-        let files = [("declared-required/pack.toml".to_owned(), REQUIRED.replace("\r\n", "\n"))];
-        let pack =
-            pack::parse_pack(&files, &known, &|rule| pattern::try_patterns(rule, automaton::REGEX_LIMIT))?;
-        known.push(pack.known());
-        loaded.push(pack);
-        Ok(if embedded { Self::of(known, loaded) } else { Self::alone(loaded) })
+        let files = vec![("declared-required/pack.toml".to_owned(), REQUIRED.replace("\r\n", "\n"))];
+        self.with_texts(&PackTexts(vec![files]))
     }
 
     /// SHA-256 over the packs' ids, versions and digests, lower-case hex; the same on any machine.
@@ -353,7 +347,7 @@ impl RuleSet {
         let embedded = bodies.iter().map(|body| Source::Embedded(body));
         let sources = embedded.chain(loaded.clone().map(|rule| Source::Loaded(Box::new(rule.clone()))));
         let mut slots: Vec<Slot> = sources.map(Slot::new).collect();
-        if self.loaded.is_empty() {
+        if self.embedded && self.loaded.is_empty() {
             return Engine::new(embedded::gates(), slots);
         }
         let disabled: Vec<&String> = self.loaded.iter().flat_map(|pack| &pack.disable).collect();
@@ -375,10 +369,8 @@ impl RuleSet {
     /// All packs in full, with texts, citations and examples: the built-in ones, then those of folders.
     pub fn full_packs(&self) -> impl Iterator<Item = &Pack> {
         let builtin = self.builtin.get_or_init(|| {
-            let sources: Vec<Vec<(String, String)>> =
-                serde_json::from_str(embedded::SOURCES).unwrap_or_default();
             let mut packs: Vec<Pack> = Vec::new();
-            for files in sources {
+            for files in embedded::sources() {
                 let known: Vec<Known> = packs.iter().map(Pack::known).collect();
                 packs.extend(pack::parse_pack(&files, &known, &|_| Ok(())));
             }

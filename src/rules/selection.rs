@@ -107,7 +107,6 @@ pub(super) struct Compiled {
 
 /// What is needed to ask a selection.
 struct Asked {
-    name: String,
     keywords: Vec<u16>,
     context: Vec<u16>,
     kinds: Vec<FileKind>,
@@ -124,7 +123,7 @@ impl Compiled {
             words.iter().filter_map(|word| literals.number(&word.to_ascii_lowercase())).collect()
         };
         let mut sources: Vec<&[String]> = Vec::new();
-        let asked = rule.sel.iter().map(|(name, selection)| {
+        let asked = rule.sel.values().map(|selection| {
             let pattern = sources.iter().position(|source| *source == selection.regex);
             let pattern = pattern.unwrap_or_else(|| {
                 sources.push(&selection.regex);
@@ -132,7 +131,6 @@ impl Compiled {
             });
             let parts = || components::fixed_parts(&selection.package);
             Asked {
-                name: name.clone(),
                 keywords: numbers(rule.keywords_of(selection)),
                 context: selection
                     .context
@@ -155,8 +153,9 @@ impl Compiled {
 
     /// A selection with what is needed to ask it, and its pattern.
     fn asked(&self, name: &str) -> Option<(&Selection, &Asked, &Pattern)> {
-        let asked = self.asked.iter().find(|asked| asked.name == name)?;
-        Some((self.rule.sel.get(name)?, asked, self.patterns.get(asked.pattern)?))
+        let mut all = self.rule.sel.iter().zip(&self.asked);
+        let ((_, selection), asked) = all.find(|((other, _), _)| *other == name)?;
+        Some((selection, asked, self.patterns.get(asked.pattern)?))
     }
 
     /// Asks the rule of a file, or of the commit where there is none.
