@@ -6,5 +6,5 @@ mod cli;
 
 #[cfg(any(test, not(all(target_os = "linux", target_env = "gnu"))))]
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(cli::run())
+    std::process::ExitCode::from(u8::from(cli::run()))
 }

@@ -53,7 +53,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("mimalloc", &["cli/allocator"]),
     ("libmimalloc_sys", &["cli/allocator"]),
     ("indicatif", &["cli"]),
-    ("libc", &["cli/hook", "cli/start", "delivery/lock", "detach", "disk", "hints", "outbox", "time_limit"]),
+    ("libc", &["cli/start", "delivery/lock", "detach", "disk", "hints", "outbox", "time_limit"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

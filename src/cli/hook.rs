@@ -24,7 +24,7 @@ use gitops_agent::{deferred, hints, install, outbox, reconcile, time_limit};
 use gitops_agent::{delivery, detach};
 use jiff::Timestamp;
 
-use super::failure::Failure;
+use super::failure::{ExitCode, Failure};
 use super::session::{BrokenRules, InForce, Session};
 use super::{environment, ui, worker};
 
@@ -74,27 +74,20 @@ pub(super) fn announced(arguments: &[OsString]) -> Option<(String, Vec<OsString>
     (!name.starts_with('-')).then(|| (name.to_owned(), arguments[3..].to_vec()))
 }
 
-/// Runs a hook and ends the process with 0, whatever happens.
-pub(super) fn run(name: &str, arguments: Vec<OsString>) -> ! {
+/// Runs a hook; it ends with 0, whatever happens.
+#[expect(clippy::exit, reason = "a panic has no other way to 0")]
+pub(super) fn run(name: &str, arguments: Vec<OsString>) -> ExitCode {
     // A panic would print a page and, in pre-push, stop the push.
     std::panic::set_hook(Box::new(|_| {
         ui::error(
             "gitops-agent: internal error; the commit is not affected, `gitops-agent verify` will name it",
         );
-        end();
+        std::process::exit(0);
     }));
     if let Err(failure) = capture(name, &arguments) {
         ui::error(&format!("gitops-agent: {}", failure.line()));
     }
-    end()
-}
-
-/// Ends the process at once: nothing is left to write, and the system takes everything back without the destructors of
-/// the libraries that a hook does not use.
-#[expect(unsafe_code, reason = "the standard library's way of ending runs them")]
-fn end() -> ! {
-    // SAFETY: never returns, and takes a number.
-    unsafe { libc::_exit(0) }
+    ExitCode::SUCCESS
 }
 
 fn capture(name: &str, arguments: &[OsString]) -> Result<(), Failure> {

@@ -157,14 +157,10 @@ enum Command {
 }
 
 /// Runs the process's command line.
-pub(crate) fn run() -> u8 {
-    u8::from(answer())
-}
-
-fn answer() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some((name, rest)) = hook::announced(&arguments) {
-        hook::run(&name, rest);
+        return hook::run(&name, rest);
     }
     environment::forbid_metadata_probe();
     if arguments.get(1).is_some_and(|first| first == worker::NAME) {
@@ -206,7 +202,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Hook { arguments } => {
             let mut words = arguments.into_iter();
             let name = words.next().unwrap_or_default();
-            hook::run(&name.to_string_lossy(), words.collect())
+            Ok(hook::run(&name.to_string_lossy(), words.collect()))
         }
         Command::Install(args) => install::install(&args, &mut ui),
         Command::Uninstall(args) => install::uninstall(&args, &mut ui),

@@ -27,7 +27,7 @@ extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
     let _ = std::io::stdout().flush();
     // SAFETY: takes a number. Everything was closed and written; the destructors of the libraries would only give memory
     // back, piece by piece.
-    unsafe { libc::_exit(c_int::from(code)) }
+    unsafe { libc::_exit(c_int::from(u8::from(code))) }
 }
 
 /// Mathematics that dependencies ask of the C library, so that it need not load a second one for three functions. The
