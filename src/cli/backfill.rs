@@ -109,7 +109,7 @@ pub(super) fn run(args: &BackfillArgs, ui: &mut Ui) -> Result<ExitCode, Failure>
         let opening = scope.spawn(|| session.outbox());
         (resolve(), opening.join())
     });
-    let (commits, outbox) = (commits?, outbox.unwrap_or_else(|_| session.outbox())?);
+    let (commits, outbox) = (commits?, outbox.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
     let totals = store(args, &repo, &session, &commits, outbox, ui)?;
     let delivered = if args.no_flush { None } else { Some(flush::deliver(&session, Some(&repo), None, ui)?) };
     report(args, commits.len(), &totals, delivered.as_ref(), ui)?;
