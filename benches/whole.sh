@@ -29,7 +29,10 @@ for repository in "$@"; do
     export GITOPS_AGENT_HOME=$clone-$store
     unset COSMOS_ENDPOINT COSMOS_KEY GITOPS_AGENT_TENANT
     if [[ $store = emulator ]]; then
+      # Or the address of the one before might be read.
+      rm -f "$root/ready"
       "$emulator" --port 0 >"$root/ready" & served=$!
+      until [[ -e $root/ready ]]; do sleep 0.1; done
       until grep -q ready "$root/ready"; do sleep 0.1; done
       COSMOS_ENDPOINT=$(sed 's/ready //' "$root/ready")
       export COSMOS_ENDPOINT COSMOS_KEY=$key GITOPS_AGENT_TENANT=whole
@@ -40,8 +43,8 @@ for repository in "$@"; do
     for round in second third; do
       echo "  $round: $("$agent" backfill --repo "$clone" 2>/dev/null | tr '\n' ';')"
     done
-    echo "  verify: $("$agent" verify --repo "$clone" 2>&1 | tail -1)"
-    "$agent" verify --quiet --repo "$clone" >/dev/null 2>&1 || failed=1
+    said=$("$agent" verify --repo "$clone" 2>&1) || failed=1
+    echo "  verify: ${said##*$'\n'}"
     stop
   done
 done
