@@ -53,7 +53,14 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("mimalloc", &["cli/allocator"]),
     ("libmimalloc_sys", &["cli/allocator"]),
     ("indicatif", &["cli"]),
-    ("libc", &["cli/start", "delivery/lock", "detach", "disk", "hints", "outbox", "time_limit"]),
+    ("libgit2_sys", &["capture/room"]),
+    ("libdeflate_sys", &["capture/zlib"]),
+    ("libz_rs_sys", &["capture/zlib"]),
+    ("libz_sys", &["capture/zlib"]),
+    (
+        "libc",
+        &["capture/room", "cli/start", "delivery/lock", "detach", "disk", "hints", "outbox", "time_limit"],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

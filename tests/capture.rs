@@ -162,6 +162,57 @@ fn huge_files_are_listed_without_being_read() {
 }
 
 #[test]
+fn a_small_content_made_from_a_huge_one_is_read() {
+    let repo = TestRepo::new();
+    // Above the limit, and the base of the other: Git keeps the larger one whole.
+    let huge: String = (0..400_000).map(|number| format!("line {number}\n")).collect();
+    repo.write("a.txt", &huge);
+    repo.commit("Huge");
+    repo.write("a.txt", &huge[..huge.len() / 2]);
+    let smaller = repo.commit("Smaller");
+    repo.git(&["repack", "-q", "-a", "-d", "-f", "--depth=10", "--window=10"]);
+    let chain = repo.git(&["cat-file", "--batch-check=%(deltabase)", "--batch-all-objects"]);
+    let base = repo.git(&["rev-parse", "HEAD~1:a.txt"]);
+    assert!(chain.contains(&base), "the one is no delta of the other: {chain}");
+    let facts = facts(&repo, &smaller);
+    assert_eq!(facts.files[0].size, Some(huge.len() as u64 / 2));
+    assert_eq!(facts.incomplete, [Incomplete::FileTooLarge]);
+}
+
+/// libgit2 keeps what other contents are made from, and never lets go of what it could give no copy of.
+#[test]
+fn contents_that_are_too_large_for_one_reader_only_leave_the_others_room() {
+    let repo = TestRepo::new();
+    // Above what is read of a readme, below what is kept as a base; together twice what is kept.
+    let line = |number: usize| format!("{:016x}\n", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut lines: Vec<String> = (0..24_000).map(line).collect();
+    let commits: Vec<String> = (0..120)
+        .map(|version| {
+            // Longer than before: Git makes the smaller content from the larger one.
+            lines[version] = format!("version {version:030}\n");
+            repo.write("README.md", lines.concat());
+            repo.commit("Change")
+        })
+        .collect();
+    repo.git(&["repack", "-q", "-a", "-d", "-f", "--depth=200", "--window=2"]);
+    let (done, through) = std::sync::mpsc::channel();
+    let path = repo.path();
+    std::thread::spawn(move || {
+        let repo = open(&path);
+        let read = repo.reading(|reading| {
+            for id in &commits {
+                let id = CommitId::from_hex(id).unwrap();
+                assert_eq!(reading.facts(&id).unwrap().files.len(), 1);
+                assert!(repo.face_texts(&repo.face(&id).unwrap()).unwrap().is_empty());
+            }
+        });
+        read.unwrap();
+        done.send(()).unwrap();
+    });
+    through.recv_timeout(std::time::Duration::from_secs(100)).expect("it looks for room without end");
+}
+
+#[test]
 fn a_commit_beyond_the_limit_is_listed_whole() {
     let repo = TestRepo::new();
     for file in 0..20_u8 {

@@ -8,10 +8,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use git2::{ObjectType, Odb, OdbObject, Oid};
-// Defines zlib's functions in Rust: libgit2 is linked with them and not with the C code, half as slow again. Named
-// after `git2`, because the linker takes the first definition that it meets; a test below watches it.
-use libz_rs_sys as _;
+use git2::{ErrorCode, ObjectType, Odb, OdbObject, Oid};
+
+use super::{MAX_FILE_BYTES, room};
 
 /// Contents above this size are not kept.
 const MAX_KEPT: usize = 256 << 10;
@@ -101,6 +100,28 @@ impl<'r> Recent<'r> {
     }
 }
 
+/// What became of reading a content.
+pub(super) enum Fetched<'r> {
+    Read(Blob<'r>),
+    /// With its size in bytes.
+    TooLarge(u64),
+    /// Absent, damaged or no blob, with its size in bytes where that is known.
+    Absent(Option<u64>),
+}
+
+impl<'r> Fetched<'r> {
+    fn of(object: OdbObject<'r>) -> Self {
+        if object.kind() == ObjectType::Blob { Self::Read(Blob(Rc::new(object))) } else { Self::Absent(None) }
+    }
+
+    pub(super) fn blob(self) -> Option<Blob<'r>> {
+        match self {
+            Self::Read(blob) => Some(blob),
+            Self::TooLarge(_) | Self::Absent(_) => None,
+        }
+    }
+}
+
 /// Reads contents.
 pub(super) struct Blobs<'r> {
     pub(super) odb: &'r Odb<'r>,
@@ -124,28 +145,44 @@ impl<'r> Blobs<'r> {
         }
     }
 
-    /// A whole content; none where it is absent, damaged or no blob. Ask for the size first.
-    pub(super) fn read(&self, id: Oid, role: Role) -> Option<Blob<'r>> {
+    /// A whole content of at most `most` bytes, which are at most [`MAX_FILE_BYTES`].
+    pub(super) fn read(&self, id: Oid, role: Role, most: u64) -> Fetched<'r> {
         let mut recent = self.recent.borrow_mut();
-        if let Some(content) = recent.get(id, role) {
-            return Some(content);
+        let fetched = recent.get(id, role).map_or_else(
+            || {
+                let fetched = self.fetch(id);
+                if let Fetched::Read(content) = &fetched
+                    && content.len() <= MAX_KEPT
+                {
+                    recent.put(id, content.clone(), role);
+                }
+                fetched
+            },
+            Fetched::Read,
+        );
+        match fetched {
+            Fetched::Read(content) if content.len() as u64 > most => Fetched::TooLarge(content.len() as u64),
+            fetched => fetched,
         }
-        let object = self.odb.read(id).ok().filter(|object| object.kind() == ObjectType::Blob)?;
-        let content = Blob(Rc::new(object));
-        if content.len() <= MAX_KEPT {
-            recent.put(id, content.clone(), role);
-        }
-        Some(content)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn libgit2_inflates_with_zlib_rs() {
-        #[expect(unsafe_code, reason = "asks the linked zlib for its version")]
-        // SAFETY: takes nothing and gives a static string.
-        let version = unsafe { std::ffi::CStr::from_ptr(libz_sys::zlibVersion()) };
-        assert!(version.to_string_lossy().contains("zlib-rs"), "{version:?}");
+    /// Reads a content that is not above the limit of a file. Of one that is, libgit2 inflates nothing but what it may
+    /// be made from.
+    fn fetch(&self, id: Oid) -> Fetched<'r> {
+        let refused = match room::for_contents(|| self.odb.read(id)) {
+            Ok(object) => return Fetched::of(object),
+            Err(error) => error,
+        };
+        if refused.code() == ErrorCode::NotFound {
+            return Fetched::Absent(None);
+        }
+        // Damaged, too large, or made from something that is.
+        match self.odb.read_header(id) {
+            Ok((size, ObjectType::Blob)) if size as u64 > MAX_FILE_BYTES => Fetched::TooLarge(size as u64),
+            Ok((size, ObjectType::Blob)) => {
+                self.odb.read(id).map_or(Fetched::Absent(Some(size as u64)), Fetched::of)
+            }
+            _ => Fetched::Absent(None),
+        }
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use super::MAX_FILE_BYTES;
-use super::blobs::{Blob, Blobs, Role};
+use super::blobs::{Blob, Blobs, Fetched, Role};
 use super::differ::Work;
 use super::lines::{self, LineDiff};
 use super::tree_walk::{Change, Side};
@@ -86,22 +86,32 @@ impl<'b, 'r> Reader<'b, 'r> {
             // As Git shows a pointer to a submodule's commit.
             return Content::Made(format!("Subproject commit {}\n", side.id).into_bytes());
         }
-        // The size first: a huge blob must not even be inflated.
-        let Some(size) = self.blobs.size(side.id) else {
-            return self.unread(Incomplete::BlobAbsent, None);
+        let fetched = if self.bytes_left > 0 {
+            self.blobs.read(side.id, role, MAX_FILE_BYTES)
+        } else {
+            // Nothing but an empty file is read any more: to know that it is one, its size is enough.
+            match self.blobs.size(side.id) {
+                Some(0) => self.blobs.read(side.id, role, MAX_FILE_BYTES),
+                size => Fetched::Absent(size),
+            }
+        };
+        let size = match &fetched {
+            Fetched::Read(blob) => blob.len() as u64,
+            Fetched::TooLarge(size) | Fetched::Absent(Some(size)) => *size,
+            Fetched::Absent(None) => return self.unread(Incomplete::BlobAbsent, None),
         };
         if size > MAX_FILE_BYTES {
             return self.unread(Incomplete::FileTooLarge, Some(size));
         }
-        if size > self.bytes_left {
+        let Some(left) = self.bytes_left.checked_sub(size) else {
             // Nothing smaller is read after this either, so that what is read is a prefix of the list.
             self.bytes_left = 0;
             return self.unread(Incomplete::CommitTooLarge, Some(size));
-        }
-        self.bytes_left -= size;
-        match self.blobs.read(side.id, role) {
-            Some(bytes) => Content::Read(bytes),
-            None => self.unread(Incomplete::BlobAbsent, Some(size)),
+        };
+        self.bytes_left = left;
+        match fetched {
+            Fetched::Read(blob) => Content::Read(blob),
+            Fetched::TooLarge(_) | Fetched::Absent(_) => self.unread(Incomplete::BlobAbsent, Some(size)),
         }
     }
 

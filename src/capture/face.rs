@@ -51,10 +51,11 @@ impl Repo {
         let mut face = Face { id: String::new(), names: Vec::new(), texts: Vec::new() };
         let mut hash = Sha256::new();
         let listed = tree_walk::each_top_entry(&odb, tree, |name, folder, side| {
-            let lower = name.to_ascii_lowercase();
-            let names_it = folder || lower.ends_with(b".sln");
-            let readme = lower.starts_with(b"readme");
-            let telling = readme || TELLING.iter().any(|telling| telling.as_bytes() == lower);
+            let solution = name.len().checked_sub(4).and_then(|from| name.get(from..));
+            let names_it = folder || solution.is_some_and(|end| end.eq_ignore_ascii_case(b".sln"));
+            let readme = name.get(..6).is_some_and(|begin| begin.eq_ignore_ascii_case(b"readme"));
+            let telling =
+                readme || TELLING.iter().any(|telling| telling.as_bytes().eq_ignore_ascii_case(name));
             if names_it && face.names.len() < MAX_NAMES {
                 hash.update(name);
                 hash.update([0]);
@@ -79,8 +80,7 @@ impl Repo {
         let odb = self.odb()?;
         let blobs = Blobs::new(&odb);
         let read = |side: &Side| {
-            blobs.size(side.id).filter(|size| *size <= MAX_BLOB)?;
-            let content = blobs.read(side.id, Role::New)?;
+            let content = blobs.read(side.id, Role::New, MAX_BLOB).blob()?;
             Some(String::from_utf8_lossy(&content[..content.len().min(MAX_TEXT)]).into_owned())
         };
         Ok(face.texts.iter().filter_map(read).collect())

@@ -28,8 +28,10 @@ mod reconcile;
 mod reflog;
 mod renames;
 mod revisions;
+mod room;
 mod settings;
 mod tree_walk;
+mod zlib;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -307,8 +309,7 @@ fn unreadable(id: &CommitId, reason: &str) -> CaptureError {
 
 fn carried(blobs: &Blobs<'_>, tree: Oid) -> Option<Vec<u8>> {
     let side = tree_walk::top_entry(blobs.odb, tree, CARRIED).filter(|side| side.is_file())?;
-    blobs.size(side.id).filter(|&size| size <= MAX_CARRIED_BYTES)?;
-    Some(blobs.read(side.id, Role::New)?.to_vec())
+    Some(blobs.read(side.id, Role::New, MAX_CARRIED_BYTES).blob()?.to_vec())
 }
 
 /// Partial clones carry an extension that libgit2 does not know and need not: absent objects are absent.
@@ -316,6 +317,8 @@ fn register_extensions() -> Result<(), CaptureError> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
     ONCE.call_once(|| {
+        zlib::linked();
+        room::bound();
         // Nothing is written here, and what Git wrote it has hashed.
         git2::opts::strict_hash_verification(false);
         #[expect(unsafe_code, reason = "libgit2's list of extensions is an unguarded global: set once, here")]
