@@ -92,7 +92,20 @@ impl<'a> Recorder<'a> {
         supersedes: Vec<String>,
         now: Timestamp,
     ) -> Result<Recorded, RecordError> {
-        let (facts, class) = self.facts(reading, id)?;
+        self.judge(self.facts(reading, id)?, source, supersedes, now)
+    }
+
+    /// Records a commit of which [`Recorder::facts`] are known: all that needs no repository.
+    ///
+    /// # Errors
+    /// If the document cannot be written as JSON.
+    pub fn judge(
+        &self,
+        (facts, class): (CommitFacts, ClassOf),
+        source: &str,
+        supersedes: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Recorded, RecordError> {
         let verdict = self.rules.judge(&facts, class.value);
         let risk = risk::assess(&facts, &verdict, &self.settings.thresholds.value);
         let context = Context {

@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use gitops_agent::capture::{CommitId, Repo};
+use gitops_agent::facts::CommitFacts;
 use gitops_agent::history;
 use gitops_agent::outbox::{Enqueued, Outbox};
+use gitops_agent::record::ClassOf;
 use gitops_agent::recorder::{RecordError, Recorded};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -158,16 +160,23 @@ fn store(
     let bar = ui.progress(wanted.len(), "recording");
     let mut totals = Totals { known: commits.len() - wanted.len(), ..Totals::default() };
     let mut batch = Batch::default();
-    let mut failure = None;
-    history::each(
+    let (mut failure, mut left) = (None, wanted.len());
+    history::each_in_two(
         &wanted,
         jobs(args.jobs),
         || args.repo.open(),
-        |reading, id| recorder.record(reading, id, "backfill", Vec::new(), now),
+        |reading, id| recorder.facts(reading, id),
+        weight,
+        |read| recorder.judge(read?, "backfill", Vec::new(), now),
         |result| {
             bar.inc(1);
+            left -= 1;
             let outcome = batch.take(result, &mut totals, ui).and_then(|full| {
-                if full { batch.write(&mut outbox, session, &place, &mut totals, now) } else { Ok(()) }
+                if full || batch.records.len() > left.max(LAST) {
+                    batch.write(&mut outbox, session, &place, &mut totals, now)
+                } else {
+                    Ok(())
+                }
             });
             outcome.map_err(|error| failure = Some(error)).is_ok()
         },
@@ -194,9 +203,11 @@ fn unlearn(session: &Session, outbox: &mut Outbox) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Records of one transaction at most: enough to make little of its syncs, few enough that little is left to
-/// write when the last commit has been read.
+/// Records of one transaction at most: enough to make little of its syncs.
 const BATCH: usize = 512;
+/// Towards the end a transaction takes no more than are still to come, but so many at least: little is left to write
+/// when the last commit has been read.
+const LAST: usize = 64;
 
 /// Records that go into the outbox in one transaction: one sync for many.
 #[derive(Default)]
@@ -252,6 +263,11 @@ impl Batch {
     }
 }
 
+/// About how many bytes what was read of a commit takes.
+pub(super) fn weight(read: &Result<(CommitFacts, ClassOf), RecordError>) -> usize {
+    read.as_ref().map_or(0, |(facts, _)| facts.weight())
+}
+
 fn dry_run(
     args: &BackfillArgs,
     repo: &Repo,
@@ -264,11 +280,13 @@ fn dry_run(
     let now = Timestamp::now();
     let (mut read, mut failed) = (0_usize, 0_usize);
     let mut failure = None;
-    history::each(
+    history::each_in_two(
         commits,
         jobs(args.jobs),
         || args.repo.open(),
-        |reading, id| recorder.record(reading, id, "backfill", Vec::new(), now),
+        |reading, id| recorder.facts(reading, id),
+        weight,
+        |read| recorder.judge(read?, "backfill", Vec::new(), now),
         |result| {
             let printed = match result {
                 Ok(made) => {

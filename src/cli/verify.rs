@@ -159,14 +159,17 @@ fn recompute(
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let now = Timestamp::now();
     let built_in = session.settings.thresholds.origin == Origin::BuiltIn;
-    history::each(
+    history::each_in_two(
         commits,
         jobs,
         || args.repo.open(),
-        |reading, id| {
-            let made = recorder.record(reading, id, "verify", Vec::new(), now).map_err(|_| id.hex())?;
-            let expected = Expected::new(&made.record, built_in).map_err(|_| id.hex())?;
-            Ok::<_, String>((made.record.id, made.record.commit_date, expected))
+        |reading, id| (id.hex(), recorder.facts(reading, id)),
+        |(_, read)| super::backfill::weight(read),
+        |(id, read)| {
+            let made = read.and_then(|read| recorder.judge(read, "verify", Vec::new(), now));
+            let Ok(made) = made else { return Err(id) };
+            let expected = Expected::new(&made.record, built_in).map_err(|_| id)?;
+            Ok((made.record.id, made.record.commit_date, expected))
         },
         |result| {
             bar.inc(1);

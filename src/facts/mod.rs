@@ -273,4 +273,16 @@ impl CommitFacts {
     pub fn judged(&self) -> &[ChangedFile] {
         self.merged.as_deref().unwrap_or(&self.files)
     }
+
+    /// About how many bytes of memory this takes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let of_side = |side: &SideText| side.text.len() + side.lines.len() * size_of::<LineStart>();
+        let of_file = |file: &ChangedFile| {
+            let manifest: usize = file.manifest.iter().flat_map(Manifest::contents).map(<[u8]>::len).sum();
+            size_of::<ChangedFile>() + of_side(&file.text.added) + of_side(&file.text.removed) + manifest
+        };
+        let files = self.files.iter().chain(self.merged.iter().flatten());
+        files.map(of_file).sum::<usize>() + self.message.len() + self.carried.as_ref().map_or(0, Vec::len)
+    }
 }
