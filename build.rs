@@ -7,6 +7,7 @@ use std::process::Command;
 use std::{env, error::Error, fs};
 
 use regex_automata::dfa::{StartKind, dense};
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// One automaton, in bytes.
 const AUTOMATON_LIMIT: usize = 128 << 10;
@@ -80,7 +81,9 @@ fn embed(folder: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let mut code = embedded_index(&rules::index::Index::build(rules.iter()));
     let patterns = patterns(&rules);
     let (places, automata) = automata(&patterns);
-    code += &array("PATTERNS", "(&str, usize, usize)", &places, |place| format!("{place:?}"));
+    code += &array("PATTERNS", "(&str, usize, usize, &[u8])", &places, |(source, start, end)| {
+        format!("({source:?}, {start}, {end}, &{:?})", needed(source))
+    });
     fs::write(out.join("rules.automata"), automata)?;
     let bodies = rules
         .into_iter()
@@ -129,7 +132,7 @@ fn patterns(rules: &[rules::rule::Rule]) -> BTreeSet<String> {
 }
 
 /// Automata of the patterns, and where the one of each begins and ends. The few large ones, of long repetitions, are left
-/// out.
+/// out: theirs are empty.
 fn automata(patterns: &BTreeSet<String>) -> (Vec<(&String, usize, usize)>, Vec<u8>) {
     let big_endian = env::var("CARGO_CFG_TARGET_ENDIAN").is_ok_and(|endian| endian == "big");
     let (mut places, mut all) = (Vec::new(), Vec::new());
@@ -145,13 +148,60 @@ fn automata(patterns: &BTreeSet<String>) -> (Vec<(&String, usize, usize)>, Vec<u
             .syntax(rules::automaton::syntax())
             .thompson(rules::automaton::without_groups())
             .build(source);
-        let Some(sparse) = built.ok().and_then(|dense| dense.to_sparse().ok()) else { continue };
-        let bytes = if big_endian { sparse.to_bytes_big_endian() } else { sparse.to_bytes_little_endian() };
+        let sparse = built.ok().and_then(|dense| dense.to_sparse().ok());
+        let bytes = sparse.map_or_else(Vec::new, |sparse| {
+            if big_endian { sparse.to_bytes_big_endian() } else { sparse.to_bytes_little_endian() }
+        });
+        let start = all.len();
         if bytes.len() <= AUTOMATON_LIMIT {
-            let start = all.len();
             all.extend(bytes);
-            places.push((source, start, all.len()));
         }
+        places.push((source, start, all.len()));
     }
     (places, all)
+}
+
+/// Bytes one of which every match of a pattern holds, where they are few and rare enough in lines of text to be worth
+/// a look; else none.
+fn needed(source: &str) -> Vec<u8> {
+    let parsed =
+        regex_syntax::ParserBuilder::new().unicode(false).utf8(false).multi_line(true).build().parse(source);
+    let bytes = parsed.ok().and_then(|hir| needed_by(&hir)).unwrap_or_default();
+    if bytes.len() > 3 || bytes.iter().map(|byte| lines_with(*byte)).sum::<u32>() > 50 {
+        return Vec::new();
+    }
+    bytes.into_iter().collect()
+}
+
+fn needed_by(hir: &Hir) -> Option<BTreeSet<u8>> {
+    let rarest = |all: Vec<BTreeSet<u8>>| {
+        all.into_iter().min_by_key(|bytes| bytes.iter().map(|byte| lines_with(*byte)).sum::<u32>())
+    };
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => None,
+        HirKind::Literal(literal) => rarest(literal.0.iter().map(|byte| BTreeSet::from([*byte])).collect()),
+        HirKind::Class(Class::Bytes(class)) => {
+            Some(class.ranges().iter().flat_map(|range| range.start()..=range.end()).collect())
+        }
+        HirKind::Class(Class::Unicode(_)) => None,
+        HirKind::Repetition(repetition) if repetition.min > 0 => needed_by(&repetition.sub),
+        HirKind::Repetition(_) => None,
+        HirKind::Capture(capture) => needed_by(&capture.sub),
+        HirKind::Concat(parts) => rarest(parts.iter().filter_map(needed_by).collect()),
+        HirKind::Alternation(parts) => {
+            let each: Option<Vec<_>> = parts.iter().map(needed_by).collect();
+            Some(each?.into_iter().flatten().collect())
+        }
+    }
+}
+
+/// About how many lines of a hundred, of those that rules ask about, hold a byte.
+fn lines_with(byte: u8) -> u32 {
+    match byte {
+        b'a'..=b'z' if !b"jqxz".contains(&byte) => 60,
+        b' ' | b'"' => 60,
+        b'(' | b')' | b'.' | b'_' | b'-' | b':' | b'/' => 30,
+        b'A'..=b'Z' | b'0'..=b'9' => 20,
+        _ => 10,
+    }
 }

@@ -71,6 +71,8 @@ pub(crate) struct Tables {
     /// The groups with a pair of bytes in the first and in the second half of a window.
     first: [u64; PAIRS],
     second: [u64; PAIRS],
+    /// The groups with a pair in the middle of a window, where both bytes of all anchors count.
+    middle: [u64; PAIRS],
     /// Where the anchors of each bucket begin, and a last one where all end.
     starts: [u16; ALL_BUCKETS + 1],
 }
@@ -125,7 +127,8 @@ impl Anchor {
 }
 
 impl Tables {
-    const EMPTY: Self = Self { first: [0; PAIRS], second: [0; PAIRS], starts: [0; ALL_BUCKETS + 1] };
+    const EMPTY: Self =
+        Self { first: [0; PAIRS], second: [0; PAIRS], middle: [0; PAIRS], starts: [0; ALL_BUCKETS + 1] };
 
     /// Fills `anchors`, two for each of the lower-case literals, and the tables that lead to them.
     pub(crate) const fn fill(literals: &[Cow<'static, str>], anchors: &mut [Anchor]) -> Self {
@@ -153,6 +156,7 @@ impl Tables {
                 let group = 1 << anchor.group();
                 set(&mut tables.first, anchor.window & 0xffff, anchor.mask & 0xffff, group);
                 set(&mut tables.second, anchor.window >> 16, anchor.mask >> 16, group);
+                set(&mut tables.middle, anchor.window >> 8 & 0xffff, 0xffff, group);
             }
             at += 1;
         }
@@ -161,8 +165,13 @@ impl Tables {
 
     /// The groups that have both pairs of a window.
     fn groups(&self, window: u32) -> u64 {
-        let pairs = window & 0x001f_001f | window >> 3 & 0x03e0_03e0;
+        let pairs = pairs(u64::from(window));
         self.first[(pairs & 0x03ff) as usize] & self.second[(pairs >> 16) as usize]
+    }
+
+    /// Those of `groups` that have the pair in the middle of the window too.
+    fn through(&self, window: u32, groups: u64) -> u64 {
+        groups & self.middle[(window >> 8 & 0x1f | window >> 11 & 0x03e0) as usize]
     }
 
     /// Which anchors may fit a window, of which the bytes that do not count are zero.
@@ -246,25 +255,37 @@ impl Literals {
     /// Calls `found` with number and offset of every occurrence, those of one literal in their order.
     pub(crate) fn search(&self, text: &[u8], mut found: impl FnMut(u16, usize)) {
         let tables = &*self.tables;
-        let mut at = 0;
-        while let Some(window) = text.get(at..).and_then(<[u8]>::first_chunk) {
-            let window = u32::from_le_bytes(*window);
-            let groups = tables.groups(window);
-            if groups != 0 {
-                self.compare(text, at, window, groups, &mut found);
+        // Four pairs at a time, each of them the second half of one window and the first of the next.
+        let (chunks, _) = text.as_chunks::<8>();
+        let mut before = 0;
+        for (number, chunk) in chunks.iter().enumerate() {
+            let pairs = pairs(u64::from_le_bytes(*chunk));
+            for half in 0..4 {
+                let pair = (pairs >> (16 * half) & 0x03ff) as usize;
+                let groups = before & tables.second[pair];
+                before = tables.first[pair];
+                if groups != 0 {
+                    self.compare(text, 8 * number + 2 * half - 2, groups, &mut found);
+                }
             }
-            at += 2;
         }
-        // The last windows reach beyond the text.
+        // The last windows, some of which reach beyond the text.
+        let mut at = (8 * chunks.len()).saturating_sub(2);
         while at < text.len() {
-            let window = four(text, at);
-            self.compare(text, at, window, tables.groups(window), &mut found);
+            self.compare(text, at, tables.groups(four(text, at)), &mut found);
             at += 2;
         }
     }
 
+    /// Compares the anchors of some groups with the window at `at`. Not a part of the loop that calls it, which meets
+    /// few such windows and is short without it.
     #[inline(never)]
-    fn compare(&self, text: &[u8], at: usize, window: u32, groups: u64, found: &mut impl FnMut(u16, usize)) {
+    fn compare(&self, text: &[u8], at: usize, groups: u64, found: &mut impl FnMut(u16, usize)) {
+        let window = four(text, at);
+        let groups = self.tables.through(window, groups);
+        if groups == 0 {
+            return;
+        }
         let (window, behind) = (window | FOLD, four(text, at + 4) | FOLD);
         let mut compare = |anchor: &Anchor| {
             let fits = (anchor.window ^ window) & anchor.mask == 0
@@ -312,6 +333,11 @@ const fn folded(text: &[u8], from: i16) -> (u32, u32) {
         }
     }
     (bytes, mask)
+}
+
+/// Each two bytes as their number among the pairs.
+const fn pairs(bytes: u64) -> u64 {
+    bytes & 0x001f_001f_001f_001f | bytes >> 3 & 0x03e0_03e0_03e0_03e0
 }
 
 /// Whether all are lower-case letters, which no other byte is taken for.

@@ -46,15 +46,26 @@ pub(super) fn index() -> Index {
     }
 }
 
-/// The automaton of a pattern, where it is small.
-pub(super) fn automaton(source: &str) -> Option<sparse::DFA<&'static [u8]>> {
-    let at = PATTERNS.binary_search_by(|(other, _, _)| (*other).cmp(source)).ok()?;
-    let (_, start, end) = PATTERNS[at];
-    let bytes = AUTOMATA.get(start..end)?;
+/// What the build made of a pattern.
+#[derive(Default)]
+pub(super) struct Prepared {
+    /// Its automaton, where that is small.
+    pub(super) automaton: Option<sparse::DFA<&'static [u8]>>,
+    /// Bytes one of which every match holds; empty where there are none worth looking for.
+    pub(super) needed: &'static [u8],
+}
+
+/// What the build made of a pattern; nothing of one that is not in the packs.
+pub(super) fn prepared(source: &str) -> Prepared {
+    let Ok(at) = PATTERNS.binary_search_by(|(other, ..)| (*other).cmp(source)) else {
+        return Prepared::default();
+    };
+    let (_, start, end, needed) = PATTERNS[at];
+    let bytes = AUTOMATA.get(start..end).filter(|bytes| !bytes.is_empty());
     #[expect(unsafe_code, reason = "checking one takes as long as compiling the pattern")]
     // SAFETY: a part of this program, written by this version of the library: the lock file has one.
-    let automaton = unsafe { sparse::DFA::from_bytes_unchecked(bytes) };
-    automaton.ok().map(|(automaton, _)| automaton)
+    let automaton = bytes.and_then(|bytes| unsafe { sparse::DFA::from_bytes_unchecked(bytes) }.ok());
+    Prepared { automaton: automaton.map(|(automaton, _)| automaton), needed }
 }
 
 /// Names and versions.

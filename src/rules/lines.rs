@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
-use crate::facts::{ChangedFile, SideText};
+use crate::facts::{ChangedFile, LineStart, SideText};
 use crate::literals::Literals;
 
 /// How often each line (white space aside) was added and removed in the whole commit.
@@ -14,52 +14,125 @@ use crate::literals::Literals;
 /// first question that needs it: most commits ask none, and of those that ask most need one side only.
 pub(super) struct Moves<'a> {
     files: &'a [ChangedFile],
-    added: OnceLock<Counts>,
-    removed: OnceLock<Counts>,
+    added: Copies,
+    removed: Copies,
+}
+
+/// The lines of one side of a commit.
+#[derive(Default)]
+struct Copies {
+    lines: OnceLock<Lines>,
+    counts: OnceLock<Counts>,
 }
 
 type Counts = HashMap<u64, u32, BuildHasherDefault<Ready>>;
 
 impl<'a> Moves<'a> {
     pub(super) fn new(files: &'a [ChangedFile]) -> Self {
-        Self { files, added: OnceLock::new(), removed: OnceLock::new() }
+        Self { files, added: Copies::default(), removed: Copies::default() }
     }
 
     /// Whether a line of the added (else removed) side stands on the other side as well.
     pub(super) fn moved(&self, line: &[u8], added: bool) -> bool {
         let line = fingerprint(line);
+        if !self.lines(!added).may_hold(line) {
+            return false;
+        }
         let other = self.count(line, !added);
         other > 0 && other >= self.count(line, added)
     }
 
     fn count(&self, line: u64, added: bool) -> u32 {
-        let side = if added { &self.added } else { &self.removed };
-        let counts = side.get_or_init(|| {
-            let mut counts = Counts::default();
-            for file in self.files {
-                let text = if added { &file.text.added } else { &file.text.removed };
-                for (_, line) in text.iter() {
-                    *counts.entry(fingerprint(line)).or_default() += 1;
-                }
-            }
+        let counts = self.side(added).counts.get_or_init(|| {
+            let lines = &self.lines(added).hashes;
+            let mut counts = Counts::with_capacity_and_hasher(lines.len(), BuildHasherDefault::default());
+            lines.iter().for_each(|line| *counts.entry(*line).or_default() += 1);
             counts
         });
         counts.get(&line).copied().unwrap_or_default()
     }
+
+    fn side(&self, added: bool) -> &Copies {
+        if added { &self.added } else { &self.removed }
+    }
+
+    fn lines(&self, added: bool) -> &Lines {
+        self.side(added).lines.get_or_init(|| {
+            let side = |file: &'a ChangedFile| if added { &file.text.added } else { &file.text.removed };
+            let mut lines = Lines::new(self.files.iter().map(|file| side(file).lines.len()).sum());
+            for (_, line) in self.files.iter().flat_map(|file| side(file).iter()) {
+                lines.push(fingerprint(line));
+            }
+            lines
+        })
+    }
+}
+
+/// Lines as their hashes. Most questions are for one that is not there, which a bit tells without counting all.
+struct Lines {
+    hashes: Vec<u64>,
+    bits: Vec<u64>,
+}
+
+impl Lines {
+    fn new(most: usize) -> Self {
+        Self { hashes: Vec::with_capacity(most), bits: vec![0; most.next_power_of_two()] }
+    }
+
+    fn push(&mut self, line: u64) {
+        self.hashes.push(line);
+        let (word, bit) = self.place(line);
+        self.bits[word] |= bit;
+    }
+
+    fn may_hold(&self, line: u64) -> bool {
+        let (word, bit) = self.place(line);
+        self.bits[word] & bit != 0
+    }
+
+    fn place(&self, line: u64) -> (usize, u64) {
+        #[expect(clippy::cast_possible_truncation, reason = "its lower bits are meant")]
+        let word = line as usize & (self.bits.len() - 1);
+        (word, 1 << (line >> 58))
+    }
 }
 
 /// A hash over the bytes that are not white space, up to a comment at the end of the line. Lives no longer
-/// than the judgement. A history hashes all its lines: what depends on the byte before is an addition only.
+/// than the judgement. A history hashes all its lines: the bytes that count are moved together without a branch, and
+/// hashed eight at a time.
 fn fingerprint(line: &[u8]) -> u64 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = 0_u64;
-    for byte in code_of(line) {
-        if !byte.is_ascii_whitespace() {
-            hash = hash.rotate_left(7).wrapping_add(u64::from(*byte).wrapping_mul(FACTOR));
+    const WORD: usize = 8;
+    let mix = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(FACTOR);
+    let mut solid = [0_u8; 64];
+    let (mut hash, mut filled, mut all) = (0_u64, 0, 0);
+    for part in code_of(line).chunks(solid.len() - WORD) {
+        for byte in part {
+            solid[filled] = *byte;
+            filled += usize::from(!WHITE[usize::from(*byte)]);
         }
+        let (words, rest) = solid[..filled].as_chunks::<WORD>();
+        hash = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+        let rest = rest.len();
+        all += filled - rest;
+        solid.copy_within(filled - rest..filled, 0);
+        filled = rest;
     }
+    solid[filled..WORD].fill(0);
+    let last = u64::from_le_bytes(std::array::from_fn(|at| solid[at]));
+    hash = mix(mix(hash, last), (all + filled) as u64);
     (hash ^ hash >> 32).wrapping_mul(FACTOR)
 }
+
+static WHITE: [bool; 256] = {
+    let mut white = [false; 256];
+    let mut byte = 0_u8;
+    while byte <= b' ' {
+        white[byte as usize] = byte.is_ascii_whitespace();
+        byte += 1;
+    }
+    white
+};
 
 /// A line up to a comment that stands behind something else.
 fn code_of(line: &[u8]) -> &[u8] {
@@ -197,13 +270,13 @@ impl Hits {
 
     /// Indices of the lines of the side with one of `wanted`, ascending, each once.
     pub(super) fn lines(&self, wanted: &[u16], side: &SideText) -> Vec<usize> {
-        ascending(self.of(wanted).map(|(_, offset)| index_at(side, offset)))
+        ascending(self.of(wanted), side)
     }
 
     /// As [`Hits::lines`], for literals that stand as words of their own (`camelCase` and `_` divide words).
     pub(super) fn word_lines(&self, wanted: &[u16], literals: &Literals, side: &SideText) -> Vec<usize> {
         let words = self.of(wanted).filter(|(number, at)| is_word(&side.text, *at, literals.len_of(*number)));
-        ascending(words.map(|(_, offset)| index_at(side, offset)))
+        ascending(words, side)
     }
 
     fn of(&self, wanted: &[u16]) -> impl Iterator<Item = (u16, usize)> {
@@ -215,11 +288,34 @@ impl Hits {
     }
 }
 
-fn ascending(lines: impl Iterator<Item = usize>) -> Vec<usize> {
-    let mut lines: Vec<usize> = lines.collect();
+/// The lines of hits, those of each literal in the order of the text.
+fn ascending(hits: impl Iterator<Item = (u16, usize)>, side: &SideText) -> Vec<usize> {
+    let mut lines: Vec<usize> = Vec::new();
+    let (mut last, mut end, mut literal) = (0, 0, None);
+    for (number, offset) in hits {
+        if literal != Some(number) {
+            (last, end, literal) = (0, 0, Some(number));
+        }
+        // Most hits are in the line of the one before, or in one of the next.
+        if offset >= end {
+            last += index_behind(&side.lines[last..], offset);
+            end = side.lines.get(last + 1).map_or(usize::MAX, |next| next.offset as usize);
+            lines.push(last);
+        }
+    }
     lines.sort_unstable();
     lines.dedup();
     lines
+}
+
+/// As [`index_at`], in less time where the line is one of the first.
+fn index_behind(lines: &[LineStart], offset: usize) -> usize {
+    let mut reach = 1;
+    while lines.get(reach).is_some_and(|line| line.offset as usize <= offset) {
+        reach *= 2;
+    }
+    let lines = &lines[..reach.min(lines.len())];
+    lines.partition_point(|line| line.offset as usize <= offset).saturating_sub(1)
 }
 
 /// Whether the bytes from `at` are a word: no letter or digit goes on before or behind it.

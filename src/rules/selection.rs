@@ -9,7 +9,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::StrDeserializer;
 
 use super::carried::{self, Carried};
-use super::components;
+use super::components::{self, Packages};
 use super::lines::{Moves, index_at, is_comment, is_near, line_of, lines_near};
 use super::matcher::FileView;
 use super::pattern::{Finder, Glob, Pattern};
@@ -113,8 +113,8 @@ struct Asked {
     globs: Vec<Glob>,
     /// Its place among the patterns of the rule.
     pattern: usize,
-    /// For a selection of components, what a manifest must hold to be worth parsing.
-    packages: Option<Literals>,
+    /// For a selection of components.
+    packages: Option<Packages>,
 }
 
 impl Compiled {
@@ -129,7 +129,7 @@ impl Compiled {
                 sources.push(&selection.regex);
                 sources.len() - 1
             });
-            let parts = || components::fixed_parts(&selection.package);
+            let packages = || Packages::new(&selection.package);
             Asked {
                 keywords: numbers(rule.keywords_of(selection)),
                 context: selection
@@ -140,7 +140,7 @@ impl Compiled {
                 kinds: kinds(selection),
                 globs: selection.glob.iter().map(|glob| Glob::new(glob)).collect(),
                 pattern,
-                packages: if selection.subject == Subject::Manifest { parts() } else { None },
+                packages: (selection.subject == Subject::Manifest).then(packages),
             }
         });
         Self {
@@ -276,7 +276,7 @@ impl Compiled {
                 once(Side::Commit, changed >= u64::from(selection.min_count?))
             }
             Subject::Manifest => {
-                let count = components::changed(selection, asked.packages.as_ref(), view?.file)?;
+                let count = components::changed(selection, asked.packages.as_ref()?, view?.file)?;
                 Some(Held { side: Side::Path, line: None, count, factor: 1.0, lines: Vec::new() })
             }
         }
