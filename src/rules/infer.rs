@@ -12,9 +12,12 @@
 //!
 //! Limits: 3 occurrences of a word count; paths of tests, documentation and vendored code do not.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use super::Class;
+use crate::literals::Literals;
 
 /// Raised when words, weights or thresholds change, so that kept results are made anew.
 pub const INFERENCE: u32 = 1;
@@ -184,43 +187,45 @@ pub fn infer_from_paths(paths: &[Vec<u8>]) -> Option<Inference> {
     if telling * SHARE < all { None } else { count.decide(PATHS) }
 }
 
-/// A phrase as its words and whole, with class and weight.
-type Phrase = (Vec<&'static str>, &'static str, Class, u32);
+/// The phrases, with class and weight, and what finds them all at once.
+struct Phrases {
+    literals: Literals,
+    /// In the order of the literals.
+    meaning: Vec<(&'static str, Class, u32)>,
+}
+
+static PHRASES: LazyLock<Phrases> = LazyLock::new(|| {
+    let all =
+        WORDS.iter().flat_map(|(class, weight, words)| words.iter().map(|word| (*word, *class, *weight)));
+    let mut meaning: Vec<_> = all.collect();
+    meaning.sort_unstable_by_key(|(phrase, ..)| *phrase);
+    let literals = Literals::new(meaning.iter().map(|(phrase, ..)| Cow::Borrowed(*phrase)).collect());
+    Phrases { literals, meaning }
+});
 
 /// Counts words.
 struct Counter {
-    /// By their first word.
-    phrases: BTreeMap<&'static str, Vec<Phrase>>,
     found: BTreeMap<(&'static str, Class), (u32, u32)>,
     times: u32,
 }
 
 impl Counter {
     fn new(times: u32) -> Self {
-        let mut phrases: BTreeMap<&'static str, Vec<_>> = BTreeMap::new();
-        for (class, weight, words) in WORDS {
-            for phrase in *words {
-                let parts: Vec<&str> = phrase.split(' ').collect();
-                phrases.entry(parts[0]).or_default().push((parts, *phrase, *class, *weight));
-            }
-        }
-        Self { phrases, found: BTreeMap::new(), times }
+        Self { found: BTreeMap::new(), times }
     }
 
     /// Counts the words of a text; whether there was one.
     fn text(&mut self, text: &str) -> bool {
         let words = words(text);
         let mut any = false;
-        for (at, word) in words.iter().enumerate() {
-            for (parts, phrase, class, weight) in self.phrases.get(word.as_str()).into_iter().flatten() {
-                let here = words[at..].iter().take(parts.len()).map(String::as_str).eq(parts.iter().copied());
-                if here {
-                    any = true;
-                    let entry = self.found.entry((phrase, *class)).or_insert((*weight, 0));
-                    entry.1 += 1;
-                }
+        PHRASES.literals.search(&words, |number, at| {
+            let (phrase, class, weight) = PHRASES.meaning[usize::from(number)];
+            if at.checked_sub(1).map(|before| words[before]) == Some(b' ') && words[at + phrase.len()] == b' '
+            {
+                any = true;
+                self.found.entry((phrase, class)).or_insert((weight, 0)).1 += 1;
             }
-        }
+        });
         any
     }
 
@@ -266,27 +271,27 @@ impl Counter {
     }
 }
 
-/// The words of a text in lower case; `camelCase` and every sign divide words.
-fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let mut before = ' ';
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
+/// The words of a text in lower case, a blank before and behind each; `camelCase` and every sign divide words.
+fn words(text: &str) -> Vec<u8> {
+    let text = text.as_bytes();
+    let mut words = Vec::with_capacity(text.len() + text.len() / 4);
+    words.push(b' ');
+    let mut before = b' ';
+    for (at, letter) in text.iter().enumerate() {
         // `bloodGlucose`, and `CRFBean`.
         let starts = letter.is_ascii_uppercase()
             && (before.is_ascii_lowercase()
-                || before.is_ascii_uppercase() && letters.peek().is_some_and(char::is_ascii_lowercase));
-        if (starts || !letter.is_ascii_alphanumeric()) && !word.is_empty() {
-            words.push(std::mem::take(&mut word));
+                || before.is_ascii_uppercase() && text.get(at + 1).is_some_and(u8::is_ascii_lowercase));
+        if (starts || !letter.is_ascii_alphanumeric()) && words.last() != Some(&b' ') {
+            words.push(b' ');
         }
         if letter.is_ascii_alphanumeric() {
-            word.push(letter.to_ascii_lowercase());
+            words.push(letter.to_ascii_lowercase());
         }
-        before = letter;
+        before = *letter;
     }
-    if !word.is_empty() {
-        words.push(word);
+    if words.last() != Some(&b' ') {
+        words.push(b' ');
     }
     words
 }
@@ -343,10 +348,29 @@ mod tests {
 
     #[test]
     fn words_end_at_case_and_signs() {
-        assert_eq!(
-            words("bloodGlucose_CRFBean-X 510(k)"),
-            ["blood", "glucose", "crf", "bean", "x", "510", "k"]
-        );
-        assert_eq!(words("f(k) \u{fffd}a"), ["f", "k", "a"]);
+        for (text, divided) in [
+            ("bloodGlucose_CRFBean-X 510(k)", " blood glucose crf bean x 510 k "),
+            ("f(k) \u{fffd}a", " f k a "),
+        ] {
+            assert_eq!(String::from_utf8(words(text)).as_deref(), Ok(divided));
+        }
+        assert_eq!(words(""), b" ");
+    }
+
+    #[test]
+    fn a_phrase_counts_where_its_words_stand() {
+        let count = |text: &str| -> Vec<(&str, u32)> {
+            let mut count = Counter::new(3);
+            count.text(text);
+            count.found.iter().map(|((phrase, _), (_, times))| (*phrase, *times)).collect()
+        };
+        assert_eq!(count("FHIR"), [("fhir", 1)]);
+        assert_eq!(count("fhirs, aFhirB, xfhir"), [("fhir", 1)]);
+        assert_eq!(count("ClosedLoop closed-loop closed loops"), [("closed loop", 2)]);
+        let mut phrases: Vec<&str> = PHRASES.meaning.iter().map(|(phrase, ..)| *phrase).collect();
+        let all = phrases.len();
+        phrases.dedup();
+        assert_eq!(phrases.len(), all, "a phrase that stands twice");
+        assert!(phrases.iter().all(|phrase| phrase.len() >= 3), "the search finds none shorter");
     }
 }
