@@ -56,7 +56,8 @@ impl Outbox {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut done = Enqueued::default();
-        let mut writer = Writer { transaction: self.begin()?, now, interned: HashMap::new() };
+        let mut writer =
+            Writer { transaction: self.begin()?, now, interned: HashMap::new(), recorded: HashMap::new() };
         for (entry, essence) in entries.iter().zip(essences) {
             match writer.enqueue(entry, essence)? {
                 Effect::Added => done.added += 1,
@@ -65,7 +66,7 @@ impl Outbox {
                 Effect::Already => done.already += 1,
             }
         }
-        writer.transaction.commit()?;
+        writer.commit()?;
         Ok(done)
     }
 
@@ -167,7 +168,8 @@ impl Outbox {
         now: Timestamp,
         mut rewrite: impl FnMut(&mut Value) -> Result<String, serde_json::Error>,
     ) -> Result<usize, OutboxError> {
-        let mut writer = Writer { transaction: self.begin()?, now, interned: HashMap::new() };
+        let mut writer =
+            Writer { transaction: self.begin()?, now, interned: HashMap::new(), recorded: HashMap::new() };
         let waiting = writer.take_held_by_setting(destination)?;
         for row in &waiting {
             let wrong = |source| OutboxError::NotARecord { id: row.id.clone(), source };
@@ -188,7 +190,7 @@ impl Outbox {
             };
             writer.enqueue(&entry, Essence::from_slice(&body).map_err(wrong)?)?;
         }
-        writer.transaction.commit()?;
+        writer.commit()?;
         Ok(waiting.len())
     }
 }
@@ -220,9 +222,20 @@ struct Writer<'a> {
     transaction: Transaction<'a>,
     now: Timestamp,
     interned: HashMap<(Dictionary, Vec<u8>), i64>,
+    /// New rows of each repository.
+    recorded: HashMap<i64, i64>,
 }
 
 impl Writer<'_> {
+    fn commit(self) -> Result<(), OutboxError> {
+        for (repository, rows) in &self.recorded {
+            self.transaction
+                .prepare_cached("UPDATE repositories SET recorded = recorded + ?2 WHERE repository = ?1")?
+                .execute([repository, rows])?;
+        }
+        Ok(self.transaction.commit()?)
+    }
+
     fn enqueue(&mut self, entry: &NewEntry<'_>, essence: Essence) -> Result<Effect, OutboxError> {
         let destination = self.destination(entry.destination)?;
         match self.existing(entry, destination)? {
@@ -281,9 +294,7 @@ impl Writer<'_> {
                 ":repository": repository, ":judgement": judgement, ":source": source, ":lists": lists,
                 ":digest": entry.digest, ":body": entry.body,
             })?;
-        self.transaction
-            .prepare_cached("UPDATE repositories SET recorded = recorded + 1 WHERE repository = ?1")?
-            .execute([repository])?;
+        *self.recorded.entry(repository).or_default() += 1;
         Ok(Effect::Added)
     }
 

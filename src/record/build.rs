@@ -180,8 +180,10 @@ fn stats(facts: &CommitFacts) -> Stats {
 /// Keeps the document under [`MAX_BYTES`] with 8 KiB to spare for what is merged in later; paths alone
 /// can be 4 KiB each.
 fn fit(record: &mut Record) -> Result<(), serde_json::Error> {
+    const MOST: usize = MAX_BYTES - 8 * 1024;
     let findings = record.findings.len();
-    while record.to_json()?.len() > MAX_BYTES - 8 * 1024 {
+    debug_assert!(record.to_json()?.len() <= at_most(record));
+    while at_most(record) > MOST && record.to_json()?.len() > MOST {
         if record.files_changed.len() > 1 {
             record.files_changed.truncate(record.files_changed.len() / 2);
         } else if record.findings.len() > 1 {
@@ -192,4 +194,30 @@ fn fit(record: &mut Record) -> Result<(), serde_json::Error> {
         }
     }
     Ok(())
+}
+
+/// More bytes than the document has as JSON, without writing it: nearly all documents are small.
+fn at_most(record: &Record) -> usize {
+    /// Of one byte, as `\u001f`.
+    const ESCAPED: usize = 6;
+    /// Names of fields, numbers, times, hashes, and names and references of 1 KiB each.
+    const REST: usize = 64 * 1024;
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let files =
+        record.files_changed.iter().map(|file| 256 + ESCAPED * (file.path.len() + text(&file.old_path)));
+    let findings = record.findings.iter().map(|finding| {
+        let allowed = finding.allowed.as_ref();
+        let allowed =
+            allowed.map_or(0, |allowed| allowed.reason.len() + allowed.owner.len() + allowed.until.len());
+        let lists = finding.tags.iter().chain(&finding.citations).map(|text| text.len() + 4).sum::<usize>();
+        512 + ESCAPED * (finding.rule.len() + text(&finding.path) + allowed + lists)
+    });
+    let packs = record.rules.packs.iter().map(|pack| 64 + ESCAPED * (pack.id.len() + pack.version.len()));
+    let lists = record.parents.len() + record.supersedes.len() + record.incomplete_because.len();
+    let factors = record.risk_factors.iter().map(|factor| 128 + ESCAPED * factor.factor.len());
+    // The message, and what it declares.
+    let ticket = record.declared.as_ref().map_or(0, |declared| text(&declared.ticket));
+    let message = ESCAPED * (2 * record.message.len() + ticket);
+    let tags: usize = record.compliance.iter().map(|tag| 4 + ESCAPED * tag.len()).sum();
+    REST + tags + message + 128 * lists + files.chain(findings).chain(packs).chain(factors).sum::<usize>()
 }
