@@ -183,7 +183,7 @@ fn a_small_content_made_from_a_huge_one_is_read() {
 #[test]
 fn contents_that_are_too_large_for_one_reader_only_leave_the_others_room() {
     let repo = TestRepo::new();
-    // Above what is read of a readme, below what is kept as a base; together twice what is kept.
+    // Above what is read of a readme, below what is kept as a base; together three times what is kept.
     let line = |number: usize| format!("{:016x}\n", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut lines: Vec<String> = (0..24_000).map(line).collect();
     let commits: Vec<String> = (0..120)
