@@ -335,6 +335,25 @@ fn is_word(text: &[u8], at: usize, len: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::{ChangedText, FileKind, RepoPath, Status};
+
+    fn changed(added: SideText, removed: SideText) -> ChangedFile {
+        ChangedFile {
+            path: RepoPath::new("a"),
+            old_path: None,
+            status: Status::Modified,
+            old_mode: 0o100_644,
+            new_mode: 0o100_644,
+            insertions: 0,
+            deletions: 0,
+            old_lines: 0,
+            size: None,
+            binary: false,
+            kind: FileKind::Source,
+            text: ChangedText { added, removed },
+            manifest: None,
+        }
+    }
 
     #[test]
     fn comments_are_told_from_code() {
@@ -369,6 +388,44 @@ mod tests {
                 word,
                 "{text}"
             );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_lines_of_hits_are_those_that_hold_them(text in "([ab]{0,6}\n){0,40}", wanted in 0..8_u8) {
+            let all = ["aaa", "abab", "bbb"];
+            let literals = Literals::new(all.map(std::borrow::Cow::Borrowed).to_vec());
+            let mut side = SideText::default();
+            for (line, number) in text.lines().zip(1..) {
+                side.push(number, line.as_bytes());
+            }
+            let wanted: Vec<u16> = (0..3).filter(|number| wanted >> number & 1 == 1).collect();
+            let holds = |line: &str| wanted.iter().any(|number| line.contains(all[usize::from(*number)]));
+            let expected: Vec<usize> = (0..).zip(text.lines()).filter(|(_, line)| holds(line)).map(|(at, _)| at).collect();
+            proptest::prop_assert_eq!(Hits::find(&literals, &side).lines(&wanted, &side), expected);
+        }
+
+        /// As a comparison of the lines themselves would say, white space aside.
+        #[test]
+        fn moved_lines_are_those_that_the_other_side_has(
+            added in proptest::collection::vec("[ab ]{0,70}", 0..12),
+            removed in proptest::collection::vec("[ab ]{0,70}", 0..12),
+        ) {
+            let solid = |line: &String| line.replace(' ', "");
+            let side = |lines: &[String]| {
+                let mut side = SideText::default();
+                lines.iter().zip(1..).for_each(|(line, number)| side.push(number, line.as_bytes()));
+                side
+            };
+            let files = [changed(side(&added), side(&removed))];
+            let moves = Moves::new(&files);
+            for line in added.iter().chain(&removed) {
+                let count = |lines: &[String]| lines.iter().filter(|other| solid(other) == solid(line)).count();
+                let (added, removed) = (count(&added), count(&removed));
+                proptest::prop_assert_eq!(moves.moved(line.as_bytes(), true), removed > 0 && removed >= added);
+                proptest::prop_assert_eq!(moves.moved(line.as_bytes(), false), added > 0 && added >= removed);
+            }
         }
     }
 }
