@@ -26,8 +26,8 @@ const SHARES: usize = 4;
 const HELP: usize = 16;
 /// Runs that may wait for the consumer, so that it may sync without the threads' having to wait.
 const WAITING: usize = 16;
-/// What may be read ahead: bytes, and commits.
-const AHEAD: usize = 8 << 20;
+/// What may be read ahead: bytes, so that a commit above them is finished by who read it, and commits.
+const AHEAD: usize = 4 << 20;
 const AHEAD_COMMITS: usize = 32;
 
 /// Calls `work` for every commit on `jobs` threads and `sink` with each result on the calling thread, in
@@ -203,7 +203,7 @@ impl<R> Ahead<R> {
     /// Leaves `read` for another thread; back where there is no room.
     fn offer(&self, read: R, weight: usize) -> Option<R> {
         let mut state = self.lock();
-        if state.read.len() >= self.most || state.weight > AHEAD {
+        if state.read.len() >= self.most || state.weight + weight > AHEAD {
             return Some(read);
         }
         state.weight += weight;
