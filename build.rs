@@ -7,6 +7,7 @@ use std::process::Command;
 use std::{env, error::Error, fs};
 
 use regex_automata::dfa::{StartKind, dense};
+use regex_automata::util::syntax::parse_with;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// One automaton, in bytes.
@@ -164,19 +165,13 @@ fn automata(patterns: &BTreeSet<String>) -> (Vec<(&String, usize, usize)>, Vec<u
 /// Bytes one of which every match of a pattern holds, where they are few and rare enough in lines of text to be worth
 /// a look; else none.
 fn needed(source: &str) -> Vec<u8> {
-    let parsed =
-        regex_syntax::ParserBuilder::new().unicode(false).utf8(false).multi_line(true).build().parse(source);
+    let parsed = parse_with(source, &rules::automaton::syntax());
     let bytes = parsed.ok().and_then(|hir| needed_by(&hir)).unwrap_or_default();
-    if bytes.len() > 3 || bytes.iter().map(|byte| lines_with(*byte)).sum::<u32>() > 50 {
-        return Vec::new();
-    }
-    bytes.into_iter().collect()
+    if bytes.len() > 3 || lines_with(&bytes) > 50 { Vec::new() } else { bytes.into_iter().collect() }
 }
 
 fn needed_by(hir: &Hir) -> Option<BTreeSet<u8>> {
-    let rarest = |all: Vec<BTreeSet<u8>>| {
-        all.into_iter().min_by_key(|bytes| bytes.iter().map(|byte| lines_with(*byte)).sum::<u32>())
-    };
+    let rarest = |all: Vec<BTreeSet<u8>>| all.into_iter().min_by_key(lines_with);
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => None,
         HirKind::Literal(literal) => rarest(literal.0.iter().map(|byte| BTreeSet::from([*byte])).collect()),
@@ -195,13 +190,14 @@ fn needed_by(hir: &Hir) -> Option<BTreeSet<u8>> {
     }
 }
 
-/// About how many lines of a hundred, of those that rules ask about, hold a byte.
-fn lines_with(byte: u8) -> u32 {
-    match byte {
-        b'a'..=b'z' if !b"jqxz".contains(&byte) => 60,
+/// About how many lines of a hundred, of those that rules ask about, hold one of the bytes.
+fn lines_with(bytes: &BTreeSet<u8>) -> u32 {
+    let of_one = |byte: &u8| match byte {
+        b'a'..=b'z' if !b"jqxz".contains(byte) => 60,
         b' ' | b'"' => 60,
         b'(' | b')' | b'.' | b'_' | b'-' | b':' | b'/' => 30,
         b'A'..=b'Z' | b'0'..=b'9' => 20,
         _ => 10,
-    }
+    };
+    bytes.iter().map(of_one).sum()
 }

@@ -100,27 +100,8 @@ impl<'r> Recent<'r> {
     }
 }
 
-/// What became of reading a content.
-pub(super) enum Fetched<'r> {
-    Read(Blob<'r>),
-    /// With its size in bytes.
-    TooLarge(u64),
-    /// Absent, damaged or no blob, with its size in bytes where that is known.
-    Absent(Option<u64>),
-}
-
-impl<'r> Fetched<'r> {
-    fn of(object: OdbObject<'r>) -> Self {
-        if object.kind() == ObjectType::Blob { Self::Read(Blob(Rc::new(object))) } else { Self::Absent(None) }
-    }
-
-    pub(super) fn blob(self) -> Option<Blob<'r>> {
-        match self {
-            Self::Read(blob) => Some(blob),
-            Self::TooLarge(_) | Self::Absent(_) => None,
-        }
-    }
-}
+/// A content; where it is not read, its size in bytes as far as that is known.
+pub(super) type Fetched<'r> = Result<Blob<'r>, Option<u64>>;
 
 /// Reads contents.
 pub(super) struct Blobs<'r> {
@@ -145,44 +126,39 @@ impl<'r> Blobs<'r> {
         }
     }
 
-    /// A whole content of at most `most` bytes, which are at most [`MAX_FILE_BYTES`].
+    /// A whole content of at most `most` bytes, which are at most [`MAX_FILE_BYTES`]; not read where it is larger, absent,
+    /// damaged or no blob.
     pub(super) fn read(&self, id: Oid, role: Role, most: u64) -> Fetched<'r> {
         let mut recent = self.recent.borrow_mut();
-        let fetched = recent.get(id, role).map_or_else(
-            || {
-                let fetched = self.fetch(id);
-                if let Fetched::Read(content) = &fetched
-                    && content.len() <= MAX_KEPT
-                {
+        let content = match recent.get(id, role) {
+            Some(content) => content,
+            None => {
+                let content = self.fetch(id)?;
+                if content.len() <= MAX_KEPT {
                     recent.put(id, content.clone(), role);
                 }
-                fetched
-            },
-            Fetched::Read,
-        );
-        match fetched {
-            Fetched::Read(content) if content.len() as u64 > most => Fetched::TooLarge(content.len() as u64),
-            fetched => fetched,
-        }
+                content
+            }
+        };
+        let size = content.len() as u64;
+        if size <= most { Ok(content) } else { Err(Some(size)) }
     }
 
     /// Reads a content that is not above the limit of a file. Of one that is, libgit2 inflates nothing but what it may
     /// be made from.
     fn fetch(&self, id: Oid) -> Fetched<'r> {
-        let refused = match room::for_contents(|| self.odb.read(id)) {
-            Ok(object) => return Fetched::of(object),
-            Err(error) => error,
+        let object = match room::for_contents(|| self.odb.read(id)) {
+            Err(error) if error.code() == ErrorCode::NotFound => return Err(None),
+            // Damaged, too large, or made from something that is.
+            Err(_) => match self.odb.read_header(id) {
+                Ok((size, ObjectType::Blob)) if size as u64 <= MAX_FILE_BYTES => {
+                    self.odb.read(id).map_err(|_| Some(size as u64))?
+                }
+                Ok((size, ObjectType::Blob)) => return Err(Some(size as u64)),
+                _ => return Err(None),
+            },
+            Ok(object) => object,
         };
-        if refused.code() == ErrorCode::NotFound {
-            return Fetched::Absent(None);
-        }
-        // Damaged, too large, or made from something that is.
-        match self.odb.read_header(id) {
-            Ok((size, ObjectType::Blob)) if size as u64 > MAX_FILE_BYTES => Fetched::TooLarge(size as u64),
-            Ok((size, ObjectType::Blob)) => {
-                self.odb.read(id).map_or(Fetched::Absent(Some(size as u64)), Fetched::of)
-            }
-            _ => Fetched::Absent(None),
-        }
+        if object.kind() == ObjectType::Blob { Ok(Blob(Rc::new(object))) } else { Err(None) }
     }
 }

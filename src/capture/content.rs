@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use super::MAX_FILE_BYTES;
-use super::blobs::{Blob, Blobs, Fetched, Role};
+use super::blobs::{Blob, Blobs, Role};
 use super::differ::Work;
 use super::lines::{self, LineDiff};
 use super::tree_walk::{Change, Side};
@@ -86,19 +86,18 @@ impl<'b, 'r> Reader<'b, 'r> {
             // As Git shows a pointer to a submodule's commit.
             return Content::Made(format!("Subproject commit {}\n", side.id).into_bytes());
         }
+        let read = || self.blobs.read(side.id, role, MAX_FILE_BYTES);
         let fetched = if self.bytes_left > 0 {
-            self.blobs.read(side.id, role, MAX_FILE_BYTES)
+            read()
         } else {
             // Nothing but an empty file is read any more: to know that it is one, its size is enough.
             match self.blobs.size(side.id) {
-                Some(0) => self.blobs.read(side.id, role, MAX_FILE_BYTES),
-                size => Fetched::Absent(size),
+                Some(0) => read(),
+                size => Err(size),
             }
         };
-        let size = match &fetched {
-            Fetched::Read(blob) => blob.len() as u64,
-            Fetched::TooLarge(size) | Fetched::Absent(Some(size)) => *size,
-            Fetched::Absent(None) => return self.unread(Incomplete::BlobAbsent, None),
+        let Some(size) = fetched.as_ref().map_or_else(|size| *size, |blob| Some(blob.len() as u64)) else {
+            return self.unread(Incomplete::BlobAbsent, None);
         };
         if size > MAX_FILE_BYTES {
             return self.unread(Incomplete::FileTooLarge, Some(size));
@@ -110,8 +109,8 @@ impl<'b, 'r> Reader<'b, 'r> {
         };
         self.bytes_left = left;
         match fetched {
-            Fetched::Read(blob) => Content::Read(blob),
-            Fetched::TooLarge(_) | Fetched::Absent(_) => self.unread(Incomplete::BlobAbsent, Some(size)),
+            Ok(blob) => Content::Read(blob),
+            Err(_) => self.unread(Incomplete::BlobAbsent, Some(size)),
         }
     }
 

@@ -80,7 +80,7 @@ impl Repo {
         let odb = self.odb()?;
         let blobs = Blobs::new(&odb);
         let read = |side: &Side| {
-            let content = blobs.read(side.id, Role::New, MAX_BLOB).blob()?;
+            let content = blobs.read(side.id, Role::New, MAX_BLOB).ok()?;
             Some(String::from_utf8_lossy(&content[..content.len().min(MAX_TEXT)]).into_owned())
         };
         Ok(face.texts.iter().filter_map(read).collect())

@@ -309,7 +309,7 @@ fn unreadable(id: &CommitId, reason: &str) -> CaptureError {
 
 fn carried(blobs: &Blobs<'_>, tree: Oid) -> Option<Vec<u8>> {
     let side = tree_walk::top_entry(blobs.odb, tree, CARRIED).filter(|side| side.is_file())?;
-    Some(blobs.read(side.id, Role::New, MAX_CARRIED_BYTES).blob()?.to_vec())
+    Some(blobs.read(side.id, Role::New, MAX_CARRIED_BYTES).ok()?.to_vec())
 }
 
 /// Partial clones carry an extension that libgit2 does not know and need not: absent objects are absent.

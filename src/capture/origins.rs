@@ -189,7 +189,7 @@ fn taken_over(hunks: &[Hunk], line: u32) -> Option<u32> {
 }
 
 fn content<'r>(blobs: &Blobs<'r>, id: Oid) -> Option<Blob<'r>> {
-    blobs.read(id, Role::New, MAX_BYTES).blob().filter(|content| !is_binary(content))
+    blobs.read(id, Role::New, MAX_BYTES).ok().filter(|content| !is_binary(content))
 }
 
 fn version(change: &Change) -> Version {

@@ -226,7 +226,7 @@ impl Search<'_, '_> {
         let size = self.size(index).filter(|size| self.bytes + size <= MAX_BYTES);
         let print = size.zip(self.side(index)).and_then(|(size, side)| {
             self.bytes += size;
-            Some(Fingerprint::new(&self.blobs.read(side.id, Role::New, MAX_FILE_BYTES).blob()?))
+            Some(Fingerprint::new(&self.blobs.read(side.id, Role::New, MAX_FILE_BYTES).ok()?))
         });
         self.prints.insert(index, print);
     }

@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use gitops_agent::capture::{CommitId, Repo};
+use gitops_agent::capture::{CaptureError, CommitId, Repo};
 use gitops_agent::facts::CommitFacts;
 use gitops_agent::history;
 use gitops_agent::outbox::{Enqueued, Outbox};
 use gitops_agent::record::ClassOf;
-use gitops_agent::recorder::{RecordError, Recorded};
+use gitops_agent::recorder::{RecordError, Recorded, Recorder};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::json;
@@ -161,26 +161,14 @@ fn store(
     let mut totals = Totals { known: commits.len() - wanted.len(), ..Totals::default() };
     let mut batch = Batch::default();
     let (mut failure, mut left) = (None, wanted.len());
-    history::each_in_two(
-        &wanted,
-        jobs(args.jobs),
-        || args.repo.open(),
-        |reading, id| recorder.facts(reading, id),
-        weight,
-        |read| recorder.judge(read?, "backfill", Vec::new(), now),
-        |result| {
-            bar.inc(1);
-            left -= 1;
-            let outcome = batch.take(result, &mut totals, ui).and_then(|full| {
-                if full || batch.records.len() > left.max(LAST) {
-                    batch.write(&mut outbox, session, &place, &mut totals, now)
-                } else {
-                    Ok(())
-                }
-            });
-            outcome.map_err(|error| failure = Some(error)).is_ok()
-        },
-    )?;
+    each_record(args, &recorder, &wanted, now, |result| {
+        bar.inc(1);
+        left -= 1;
+        let outcome = batch.take(result, left, &mut totals, ui).and_then(|full| {
+            if full { batch.write(&mut outbox, session, &place, &mut totals, now) } else { Ok(()) }
+        });
+        outcome.map_err(|error| failure = Some(error)).is_ok()
+    })?;
     if let Some(failure) = failure {
         return Err(failure);
     }
@@ -217,10 +205,11 @@ struct Batch {
 }
 
 impl Batch {
-    /// Takes a result; whether it is time to write.
+    /// Takes a result, behind which so many are to come; whether it is time to write.
     fn take(
         &mut self,
         result: Result<Recorded, RecordError>,
+        left: usize,
         totals: &mut Totals,
         ui: &Ui,
     ) -> Result<bool, Failure> {
@@ -234,7 +223,7 @@ impl Batch {
                 ui.note(format!("not recorded: {error}"));
             }
         }
-        Ok(self.records.len() >= BATCH || self.bytes >= 8 << 20)
+        Ok(self.records.len() >= left.clamp(LAST, BATCH) || self.bytes >= 8 << 20)
     }
 
     fn write(
@@ -263,6 +252,25 @@ impl Batch {
     }
 }
 
+/// Makes the records of commits on all threads and hands each to `sink`, which ends it with `false`.
+fn each_record(
+    args: &BackfillArgs,
+    recorder: &Recorder<'_>,
+    commits: &[CommitId],
+    now: Timestamp,
+    sink: impl FnMut(Result<Recorded, RecordError>) -> bool,
+) -> Result<(), CaptureError> {
+    history::each_in_two(
+        commits,
+        jobs(args.jobs),
+        || args.repo.open(),
+        |reading, id| recorder.facts(reading, id),
+        weight,
+        |read| recorder.judge(read?, "backfill", Vec::new(), now),
+        sink,
+    )
+}
+
 /// About how many bytes what was read of a commit takes.
 pub(super) fn weight(read: &Result<(CommitFacts, ClassOf), RecordError>) -> usize {
     read.as_ref().map_or(0, |(facts, _)| facts.weight())
@@ -280,28 +288,20 @@ fn dry_run(
     let now = Timestamp::now();
     let (mut read, mut failed) = (0_usize, 0_usize);
     let mut failure = None;
-    history::each_in_two(
-        commits,
-        jobs(args.jobs),
-        || args.repo.open(),
-        |reading, id| recorder.facts(reading, id),
-        weight,
-        |read| recorder.judge(read?, "backfill", Vec::new(), now),
-        |result| {
-            let printed = match result {
-                Ok(made) => {
-                    read += 1;
-                    if args.json { ui.json(&made.record).map_err(Failure::from) } else { Ok(()) }
-                }
-                Err(error) => {
-                    failed += 1;
-                    ui.note(format!("not readable: {error}"));
-                    Ok(())
-                }
-            };
-            printed.map_err(|error| failure = Some(error)).is_ok()
-        },
-    )?;
+    each_record(args, &recorder, commits, now, |result| {
+        let printed = match result {
+            Ok(made) => {
+                read += 1;
+                if args.json { ui.json(&made.record).map_err(Failure::from) } else { Ok(()) }
+            }
+            Err(error) => {
+                failed += 1;
+                ui.note(format!("not readable: {error}"));
+                Ok(())
+            }
+        };
+        printed.map_err(|error| failure = Some(error)).is_ok()
+    })?;
     if let Some(failure) = failure {
         return Err(failure);
     }

@@ -56,8 +56,7 @@ impl Outbox {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let mut done = Enqueued::default();
-        let mut writer =
-            Writer { transaction: self.begin()?, now, interned: HashMap::new(), recorded: HashMap::new() };
+        let mut writer = Writer::new(self.begin()?, now);
         for (entry, essence) in entries.iter().zip(essences) {
             match writer.enqueue(entry, essence)? {
                 Effect::Added => done.added += 1,
@@ -168,8 +167,7 @@ impl Outbox {
         now: Timestamp,
         mut rewrite: impl FnMut(&mut Value) -> Result<String, serde_json::Error>,
     ) -> Result<usize, OutboxError> {
-        let mut writer =
-            Writer { transaction: self.begin()?, now, interned: HashMap::new(), recorded: HashMap::new() };
+        let mut writer = Writer::new(self.begin()?, now);
         let waiting = writer.take_held_by_setting(destination)?;
         for row in &waiting {
             let wrong = |source| OutboxError::NotARecord { id: row.id.clone(), source };
@@ -226,7 +224,11 @@ struct Writer<'a> {
     recorded: HashMap<i64, i64>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(transaction: Transaction<'a>, now: Timestamp) -> Self {
+        Self { transaction, now, interned: HashMap::new(), recorded: HashMap::new() }
+    }
+
     fn commit(self) -> Result<(), OutboxError> {
         for (repository, rows) in &self.recorded {
             self.transaction

@@ -202,8 +202,8 @@ pub(super) fn line_of(side: &SideText, index: usize) -> &[u8] {
 }
 
 /// The index of the line that holds an offset.
-pub(super) fn index_at(side: &SideText, offset: usize) -> usize {
-    side.lines.partition_point(|line| line.offset as usize <= offset).saturating_sub(1)
+pub(super) fn index_at(lines: &[LineStart], offset: usize) -> usize {
+    lines.partition_point(|line| line.offset as usize <= offset).saturating_sub(1)
 }
 
 /// Indices of the lines at most `distance` line numbers from one of `words` (ascending).
@@ -314,8 +314,7 @@ fn index_behind(lines: &[LineStart], offset: usize) -> usize {
     while lines.get(reach).is_some_and(|line| line.offset as usize <= offset) {
         reach *= 2;
     }
-    let lines = &lines[..reach.min(lines.len())];
-    lines.partition_point(|line| line.offset as usize <= offset).saturating_sub(1)
+    index_at(&lines[..reach.min(lines.len())], offset)
 }
 
 /// Whether the bytes from `at` are a word: no letter or digit goes on before or behind it.

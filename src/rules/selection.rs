@@ -474,7 +474,7 @@ fn each_candidate(
     // itself ends no match later than at its own end, so none is passed over.
     let mut from = 0;
     while let Some(end) = finder.end(&side.text, from) {
-        let index = index_at(side, end);
+        let index = index_at(&side.lines, end);
         line(index, line_of(side, index), Some(&mut *finder));
         match side.lines.get(index + 1) {
             Some(next) => from = next.offset as usize,
