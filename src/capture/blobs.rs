@@ -7,10 +7,12 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use git2::{ErrorCode, ObjectType, Odb, OdbObject, Oid};
 
 use super::{MAX_FILE_BYTES, room};
+use crate::facts::ManifestVersion;
 
 /// Contents above this size are not kept.
 const MAX_KEPT: usize = 256 << 10;
@@ -18,6 +20,9 @@ const MAX_KEPT: usize = 256 << 10;
 /// What is kept of the versions that came, and of those that went.
 const MAX_NEW: usize = 14 << 20;
 const MAX_OLD: usize = 2 << 20;
+
+/// Bytes of manifests that are kept beside them, parsed or not.
+const MAX_MANIFESTS: usize = 2 << 20;
 
 /// A content as libgit2 holds it, which spares a copy.
 #[derive(Clone)]
@@ -107,12 +112,35 @@ pub(super) type Fetched<'r> = Result<Blob<'r>, Option<u64>>;
 pub(super) struct Blobs<'r> {
     pub(super) odb: &'r Odb<'r>,
     recent: RefCell<Recent<'r>>,
+    manifests: RefCell<Manifests>,
+}
+
+/// Versions of manifests, each of them soon the old one of another commit; all forgotten when they are too many.
+#[derive(Default)]
+struct Manifests {
+    versions: HashMap<Oid, Arc<ManifestVersion>>,
+    bytes: usize,
 }
 
 impl<'r> Blobs<'r> {
     pub(super) fn new(odb: &'r Odb<'r>) -> Self {
         let recent = Recent { new: Generations::new(MAX_NEW), old: Generations::new(MAX_OLD) };
-        Self { odb, recent: RefCell::new(recent) }
+        Self { odb, recent: RefCell::new(recent), manifests: RefCell::default() }
+    }
+
+    /// The version of a manifest; none where the path is no manifest's.
+    pub(super) fn manifest(&self, id: Oid, path: &[u8], content: &[u8]) -> Option<Arc<ManifestVersion>> {
+        let mut kept = self.manifests.borrow_mut();
+        if let Some(version) = kept.versions.get(&id).filter(|version| version.fits(path)) {
+            return Some(Arc::clone(version));
+        }
+        let version = Arc::new(ManifestVersion::new(path, content)?);
+        if kept.bytes + content.len() > MAX_MANIFESTS {
+            *kept = Manifests::default();
+        }
+        kept.bytes += content.len();
+        kept.versions.insert(id, Arc::clone(&version));
+        Some(version)
     }
 
     /// A content's size in bytes, without inflating it; none where it is absent or no blob.

@@ -151,10 +151,14 @@ impl<'b, 'r> Reader<'b, 'r> {
         file.old_lines = old_bytes.map_or(0, lines::count);
         if let (Some(old_bytes), Some(new_bytes)) = (old_bytes, new_bytes) {
             compare(&mut file, old_bytes, new_bytes, want_text, &mut self.work);
-            if want_text {
-                let (old, new) = (old.as_ref(), new.as_ref());
-                file.manifest =
-                    Manifest::new(&change.path, old.and_then(Content::bytes), new.and_then(Content::bytes));
+            if want_text && Manifest::is_one(&change.path) {
+                let version = |side: Option<Side>, content: Option<&Content<'_>>| {
+                    self.blobs.manifest(side?.id, &change.path, content?.bytes()?)
+                };
+                file.manifest = Some(Manifest::between(
+                    version(change.old, old.as_ref()),
+                    version(change.new, new.as_ref()),
+                ));
             }
         }
         file

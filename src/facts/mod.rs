@@ -7,7 +7,7 @@ mod kind;
 mod manifest;
 
 pub use kind::FileKind;
-pub use manifest::{ComponentChange, Manifest};
+pub use manifest::{ComponentChange, Manifest, ManifestVersion};
 
 /// A path inside a repository: bytes, as Git keeps it, not necessarily UTF-8.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -32,14 +32,50 @@ fn occurs(literals: &Literals, text: &[u8]) -> bool {
 pub(super) struct Packages {
     /// What a manifest must hold to be worth parsing.
     parts: Option<Literals>,
-    globs: Vec<String>,
+    names: Vec<NameGlob>,
+}
+
+/// A glob for a name, most of which are plain but for the stars at their ends.
+enum NameGlob {
+    Plain(String),
+    Begin(String),
+    End(String),
+    Part(String),
+    Other(String),
+}
+
+impl NameGlob {
+    fn new(glob: &str) -> Self {
+        // `/` divides folders for a glob, but not the parts of a name.
+        let glob = glob.to_ascii_lowercase().replace('/', ":");
+        let (begin, end) = (glob.strip_prefix('*'), glob.strip_suffix('*'));
+        let part = glob.trim_matches('*');
+        if part.len() + 2 < glob.len() || part.contains(['*', '?', '[', ']', '{', '}', '\\', '!']) {
+            return Self::Other(glob);
+        }
+        let part = part.to_owned();
+        match (begin.is_some(), end.is_some()) {
+            (false, false) => Self::Plain(part),
+            (false, true) => Self::Begin(part),
+            (true, false) => Self::End(part),
+            (true, true) => Self::Part(part),
+        }
+    }
+
+    fn fits(&self, name: &str) -> bool {
+        match self {
+            Self::Plain(whole) => name == whole,
+            Self::Begin(part) => name.starts_with(part.as_str()),
+            Self::End(part) => name.ends_with(part.as_str()),
+            Self::Part(part) => memchr::memmem::find(name.as_bytes(), part.as_bytes()).is_some(),
+            Self::Other(glob) => fast_glob::glob_match(glob, name),
+        }
+    }
 }
 
 impl Packages {
     pub(super) fn new(globs: &[String]) -> Self {
-        // `/` divides folders for a glob, but not the parts of a name.
-        let lower = globs.iter().map(|glob| glob.to_ascii_lowercase().replace('/', ":")).collect();
-        Self { parts: fixed_parts(globs), globs: lower }
+        Self { parts: fixed_parts(globs), names: globs.iter().map(|glob| NameGlob::new(glob)).collect() }
     }
 }
 
@@ -48,8 +84,7 @@ pub(super) fn changed(selection: &Selection, packages: &Packages, file: &Changed
     let named = |name: &str| {
         let whole = name.to_ascii_lowercase().replace('/', ":");
         let last = whole.rsplit(':').next().unwrap_or_default();
-        let fits = |glob: &String, name: &str| fast_glob::glob_match(glob, name.as_bytes());
-        packages.globs.iter().any(|glob| fits(glob, &whole) || fits(glob, last))
+        packages.names.iter().any(|glob| glob.fits(&whole) || glob.fits(last))
     };
     let manifest = file.manifest.as_ref()?;
     if packages.parts.as_ref().is_some_and(|parts| !manifest.contents().any(|content| occurs(parts, content)))

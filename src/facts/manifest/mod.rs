@@ -49,18 +49,26 @@ impl ComponentChange {
     }
 }
 
-/// The two contents of a manifest. Not serialisable, like the text of changed lines.
+/// The two versions of a manifest. Not serialisable, like the text of changed lines.
 #[derive(Clone)]
 pub struct Manifest {
-    format: Format,
-    old: Option<Arc<[u8]>>,
-    new: Option<Arc<[u8]>>,
+    old: Option<Arc<ManifestVersion>>,
+    new: Option<Arc<ManifestVersion>>,
     changes: OnceLock<Vec<(String, ComponentChange)>>,
+}
+
+/// One version of a manifest. A history has each as the new one and later as the old one: it is parsed once where both
+/// are the same value.
+pub struct ManifestVersion {
+    format: Format,
+    content: Box<[u8]>,
+    components: OnceLock<Components>,
 }
 
 impl std::fmt::Debug for Manifest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Manifest({:?})", self.format)
+        let format = self.new.as_ref().or(self.old.as_ref()).map(|version| version.format);
+        write!(f, "Manifest({format:?})")
     }
 }
 
@@ -95,6 +103,38 @@ enum Format {
     Nuget,
 }
 
+impl ManifestVersion {
+    /// Takes the content of a file; `None` where its name is no manifest's.
+    #[must_use]
+    pub fn new(path: &[u8], content: &[u8]) -> Option<Self> {
+        let format = Format::of(path)?;
+        Some(Self { format, content: content.into(), components: OnceLock::new() })
+    }
+
+    /// The content, as it was given.
+    #[must_use]
+    pub fn content(&self) -> &[u8] {
+        &self.content
+    }
+
+    /// Whether it was given under a name that means the same as that of `path`.
+    #[must_use]
+    pub fn fits(&self, path: &[u8]) -> bool {
+        Format::of(path) == Some(self.format)
+    }
+
+    fn components(&self) -> &Components {
+        self.components.get_or_init(|| {
+            let mut found = Components::default();
+            let text = Some(self.content()).filter(|content| content.len() <= MAX_BYTES);
+            if let Some(text) = text.and_then(|content| std::str::from_utf8(content).ok()) {
+                self.format.read(text.trim_start_matches('\u{feff}'), &mut found);
+            }
+            found
+        })
+    }
+}
+
 impl Manifest {
     /// Whether a path has the name of a manifest.
     #[must_use]
@@ -105,28 +145,30 @@ impl Manifest {
     /// Takes the contents of a file; `None` where its name is no manifest's.
     #[must_use]
     pub fn new(path: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) -> Option<Self> {
-        let format = Format::of(path)?;
-        Some(Self { format, old: old.map(Arc::from), new: new.map(Arc::from), changes: OnceLock::new() })
+        let version =
+            |content: Option<&[u8]>| content.and_then(|content| ManifestVersion::new(path, content));
+        Self::is_one(path).then(|| Self::between(version(old).map(Arc::new), version(new).map(Arc::new)))
+    }
+
+    /// Takes the versions of a file, as far as it has them.
+    #[must_use]
+    pub fn between(old: Option<Arc<ManifestVersion>>, new: Option<Arc<ManifestVersion>>) -> Self {
+        Self { old, new, changes: OnceLock::new() }
     }
 
     /// The components that changed, by name.
     #[must_use]
     pub fn changes(&self) -> &[(String, ComponentChange)] {
-        self.changes.get_or_init(|| compare(&self.read(self.old.as_deref()), &self.read(self.new.as_deref())))
+        self.changes.get_or_init(|| {
+            let none = Components::default();
+            let of = ManifestVersion::components;
+            compare(self.old.as_deref().map_or(&none, of), self.new.as_deref().map_or(&none, of))
+        })
     }
 
     /// The contents, old and new, as far as they are there: to look for a name, which is far cheaper than to parse.
     pub fn contents(&self) -> impl Iterator<Item = &[u8]> {
-        [&self.old, &self.new].into_iter().flatten().map(AsRef::as_ref)
-    }
-
-    fn read(&self, content: Option<&[u8]>) -> Components {
-        let mut found = Components::default();
-        let text = content.filter(|content| content.len() <= MAX_BYTES);
-        if let Some(text) = text.and_then(|content| std::str::from_utf8(content).ok()) {
-            self.format.read(text.trim_start_matches('\u{feff}'), &mut found);
-        }
-        found
+        [&self.old, &self.new].into_iter().flatten().map(|version| version.content())
     }
 }
 
@@ -230,19 +272,24 @@ impl Components {
 
 fn compare(old: &Components, new: &Components) -> Vec<(String, ComponentChange)> {
     let none = BTreeSet::new();
-    let names: BTreeSet<&String> = old.0.keys().chain(new.0.keys()).collect();
-    let change = |name: &String| {
-        let (old, new) = (old.0.get(name).unwrap_or(&none), new.0.get(name).unwrap_or(&none));
-        let gone: Vec<&String> = old.difference(new).collect();
-        let come: Vec<&String> = new.difference(old).collect();
-        match (gone.last(), come.last()) {
+    let change = |old: &BTreeSet<String>, new: &BTreeSet<String>| {
+        if old == new {
+            return None;
+        }
+        match (old.difference(new).last(), new.difference(old).last()) {
             (None, None) => None,
             (None, Some(_)) => Some(ComponentChange::Added),
             (Some(_), None) => Some(ComponentChange::Removed),
             (Some(old), Some(new)) => Some(moved(old, new)),
         }
     };
-    names.into_iter().filter_map(|name| Some((name.clone(), change(name)?))).collect()
+    let come =
+        new.0.iter().filter(|(name, _)| !old.0.contains_key(*name)).map(|(name, new)| (name, &none, new));
+    let there = old.0.iter().map(|(name, old)| (name, old, new.0.get(name).unwrap_or(&none)));
+    let mut changes: Vec<_> =
+        there.chain(come).filter_map(|(name, old, new)| Some((name.clone(), change(old, new)?))).collect();
+    changes.sort_unstable();
+    changes
 }
 
 /// How far a version moved, by its first numbers: `^1.2.3`, `v1.2.3` and `>=1.2.3,<2` all begin with 1, 2.

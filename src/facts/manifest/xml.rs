@@ -61,16 +61,15 @@ pub(super) fn nuget(text: &str, found: &mut Components) {
             "package" => node.attribute("id"),
             _ => None,
         };
+        let Some(id) = id else { continue };
         let version = ["Version", "version", "VersionOverride"]
             .iter()
             .find_map(|key| node.attribute(*key))
             .or_else(|| child(node, "Version"))
             .unwrap_or_default();
-        if let Some(id) = id {
-            let name = version.strip_prefix("$(").and_then(|name| name.strip_suffix(')'));
-            let version = name.and_then(|name| values.get(name)).copied().unwrap_or(version);
-            // NuGet's names have no case.
-            found.add(id.to_ascii_lowercase(), version);
-        }
+        let name = version.strip_prefix("$(").and_then(|name| name.strip_suffix(')'));
+        let version = name.and_then(|name| values.get(name)).copied().unwrap_or(version);
+        // NuGet's names have no case.
+        found.add(id.to_ascii_lowercase(), version);
     }
 }
