@@ -1,7 +1,7 @@
 //! Embeds the packs of `rules/`: read by the library's own strict loader, so that a broken pack breaks the
 //! build; written as an index, rules without texts and examples, automata, and the sources for `rules list`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, error::Error, fs};
@@ -22,6 +22,8 @@ mod hex;
 mod rules {
     #[path = "../src/rules/automaton.rs"]
     pub mod automaton;
+    #[path = "../src/rules/beside.rs"]
+    pub mod beside;
     #[path = "../src/rules/index.rs"]
     pub mod index;
     #[path = "../src/rules/pack.rs"]
@@ -82,8 +84,9 @@ fn embed(folder: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
     let mut code = embedded_index(&rules::index::Index::build(rules.iter()));
     let patterns = patterns(&rules);
     let (places, automata) = automata(&patterns);
-    code += &array("PATTERNS", "(&str, usize, usize, &[u8])", &places, |(source, start, end)| {
-        format!("({source:?}, {start}, {end}, &{:?})", needed(source))
+    code += &array("PATTERNS", "Made", &places, |(source, start, end)| {
+        let beside: Vec<_> = patterns[*source].iter().filter_map(|words| beside_all(source, words)).collect();
+        format!("({source:?}, {start}, {end}, &{:?}, &[{}])", needed(source), beside.join(", "))
     });
     fs::write(out.join("rules.automata"), automata)?;
     let bodies = rules
@@ -125,19 +128,35 @@ fn array<T>(name: &str, kind: &str, items: &[T], item: impl Fn(&T) -> String) ->
     format!("pub(super) static {name}: [{kind}; {}] = [{}];\n", items.len(), items.join(", "))
 }
 
-/// The patterns of all selections, sorted.
-fn patterns(rules: &[rules::rule::Rule]) -> BTreeSet<String> {
-    let selections = rules.iter().flat_map(|rule| rule.sel.values());
-    let asked = selections.filter(|selection| !selection.regex.is_empty());
-    asked.map(|selection| rules::automaton::one_of(&selection.regex)).collect()
+/// The patterns of all selections, sorted, with the keywords that are looked for beside each.
+fn patterns(rules: &[rules::rule::Rule]) -> BTreeMap<String, BTreeSet<&[String]>> {
+    let mut patterns: BTreeMap<String, BTreeSet<&[String]>> = BTreeMap::new();
+    for rule in rules {
+        for selection in rule.sel.values().filter(|selection| !selection.regex.is_empty()) {
+            let keywords = patterns.entry(rules::automaton::one_of(&selection.regex)).or_default();
+            if selection.subject.is_text() {
+                keywords.insert(rule.keywords_of(selection));
+            }
+        }
+    }
+    patterns
+}
+
+/// Keywords with what stands beside each in a pattern, as Rust; none where nothing can be said.
+fn beside_all(pattern: &str, keywords: &[String]) -> Option<String> {
+    let beside = rules::beside::beside(pattern, keywords)?;
+    let beside: Vec<String> = beside.iter().map(|beside| format!("&{beside:?}")).collect();
+    Some(format!("(&{keywords:?}, &[{}])", beside.join(", ")))
 }
 
 /// Automata of the patterns, and where the one of each begins and ends. The few large ones, of long repetitions, are left
 /// out: theirs are empty.
-fn automata(patterns: &BTreeSet<String>) -> (Vec<(&String, usize, usize)>, Vec<u8>) {
+fn automata<'p>(
+    patterns: &'p BTreeMap<String, BTreeSet<&[String]>>,
+) -> (Vec<(&'p String, usize, usize)>, Vec<u8>) {
     let big_endian = env::var("CARGO_CFG_TARGET_ENDIAN").is_ok_and(|endian| endian == "big");
     let (mut places, mut all) = (Vec::new(), Vec::new());
-    for source in patterns {
+    for source in patterns.keys() {
         let config = dense::Config::new()
             .start_kind(StartKind::Unanchored)
             .dfa_size_limit(Some(DENSE_LIMIT))

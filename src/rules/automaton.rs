@@ -8,6 +8,9 @@ use regex_automata::util::syntax;
 /// Memory of one compiled regular expression, in bytes; a pack whose pattern needs more is refused.
 pub(crate) const REGEX_LIMIT: usize = 1 << 20;
 
+/// ASCII bytes, a bit each.
+pub(crate) type AsciiSet = u128;
+
 /// One pattern that matches where any of them does.
 pub(crate) fn one_of(sources: &[String]) -> String {
     match sources {

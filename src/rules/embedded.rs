@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use regex_automata::dfa::sparse;
 
 use super::Files;
+use super::automaton::AsciiSet;
 use super::index::{Entry, Index};
 use super::matcher::Gates;
 use super::pack::{Known, PackId};
@@ -46,6 +47,14 @@ pub(super) fn index() -> Index {
     }
 }
 
+/// A pattern; where its automaton begins and ends; bytes one of which every match holds; and for the keywords of each
+/// selection that has it, what stands beside them.
+type Made =
+    (&'static str, usize, usize, &'static [u8], &'static [(&'static [&'static str], &'static [Beside])]);
+
+/// The ASCII bytes that may stand before and behind a keyword at once, in one way or another.
+pub(super) type Beside = &'static [(AsciiSet, AsciiSet)];
+
 /// What the build made of a pattern.
 #[derive(Default)]
 pub(super) struct Prepared {
@@ -57,15 +66,22 @@ pub(super) struct Prepared {
 
 /// What the build made of a pattern; nothing of one that is not in the packs.
 pub(super) fn prepared(source: &str) -> Prepared {
-    let Ok(at) = PATTERNS.binary_search_by(|(other, ..)| (*other).cmp(source)) else {
-        return Prepared::default();
-    };
-    let (_, start, end, needed) = PATTERNS[at];
-    let bytes = AUTOMATA.get(start..end).filter(|bytes| !bytes.is_empty());
+    let Some((_, start, end, needed, _)) = made(source) else { return Prepared::default() };
+    let bytes = AUTOMATA.get(*start..*end).filter(|bytes| !bytes.is_empty());
     #[expect(unsafe_code, reason = "checking one takes as long as compiling the pattern")]
     // SAFETY: a part of this program, written by this version of the library: the lock file has one.
     let automaton = bytes.and_then(|bytes| unsafe { sparse::DFA::from_bytes_unchecked(bytes) }.ok());
     Prepared { automaton: automaton.map(|(automaton, _)| automaton), needed }
+}
+
+/// What stands beside each of the keywords wherever a pattern matches.
+pub(super) fn beside(source: &str, keywords: &[String]) -> Option<&'static [Beside]> {
+    let (.., all) = made(source)?;
+    all.iter().find(|(of, _)| *of == keywords).map(|(_, beside)| *beside)
+}
+
+fn made(source: &str) -> Option<&'static Made> {
+    PATTERNS.binary_search_by(|(other, ..)| (*other).cmp(source)).ok().map(|at| &PATTERNS[at])
 }
 
 /// Names and versions.

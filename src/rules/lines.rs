@@ -1,168 +1,9 @@
-//! The lines of a commit as the rules see them: which were only moved, which are comment, which hold a
-//! literal.
+//! The lines of a commit as the rules see them: which are comment, which hold a literal.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::OnceLock;
-
-use crate::facts::{ChangedFile, LineStart, SideText};
+use super::automaton::AsciiSet;
+use super::embedded::Beside;
+use crate::facts::{LineStart, SideText};
 use crate::literals::Literals;
-
-/// How often each line (white space aside) was added and removed in the whole commit.
-///
-/// A line counts as moved when the other side has at least as many copies of it. A side is counted on the
-/// first question that needs it: most commits ask none, and of those that ask most need one side only.
-pub(super) struct Moves<'a> {
-    files: &'a [ChangedFile],
-    added: Copies,
-    removed: Copies,
-}
-
-/// The lines of one side of a commit.
-#[derive(Default)]
-struct Copies {
-    lines: OnceLock<Lines>,
-    counts: OnceLock<Counts>,
-}
-
-type Counts = HashMap<u64, u32, BuildHasherDefault<Ready>>;
-
-impl<'a> Moves<'a> {
-    pub(super) fn new(files: &'a [ChangedFile]) -> Self {
-        Self { files, added: Copies::default(), removed: Copies::default() }
-    }
-
-    /// Whether a line of the added (else removed) side stands on the other side as well.
-    pub(super) fn moved(&self, line: &[u8], added: bool) -> bool {
-        let line = fingerprint(line);
-        if !self.lines(!added).may_hold(line) {
-            return false;
-        }
-        let other = self.count(line, !added);
-        other > 0 && other >= self.count(line, added)
-    }
-
-    fn count(&self, line: u64, added: bool) -> u32 {
-        let counts = self.side(added).counts.get_or_init(|| {
-            let lines = &self.lines(added).hashes;
-            let mut counts = Counts::with_capacity_and_hasher(lines.len(), BuildHasherDefault::default());
-            lines.iter().for_each(|line| *counts.entry(*line).or_default() += 1);
-            counts
-        });
-        counts.get(&line).copied().unwrap_or_default()
-    }
-
-    fn side(&self, added: bool) -> &Copies {
-        if added { &self.added } else { &self.removed }
-    }
-
-    fn lines(&self, added: bool) -> &Lines {
-        self.side(added).lines.get_or_init(|| {
-            let side = |file: &'a ChangedFile| if added { &file.text.added } else { &file.text.removed };
-            let mut lines = Lines::new(self.files.iter().map(|file| side(file).lines.len()).sum());
-            for (_, line) in self.files.iter().flat_map(|file| side(file).iter()) {
-                lines.push(fingerprint(line));
-            }
-            lines
-        })
-    }
-}
-
-/// Lines as their hashes. Most questions are for one that is not there, which a bit tells without counting all.
-struct Lines {
-    hashes: Vec<u64>,
-    bits: Vec<u64>,
-}
-
-impl Lines {
-    fn new(most: usize) -> Self {
-        Self { hashes: Vec::with_capacity(most), bits: vec![0; most.next_power_of_two()] }
-    }
-
-    fn push(&mut self, line: u64) {
-        self.hashes.push(line);
-        let (word, bit) = self.place(line);
-        self.bits[word] |= bit;
-    }
-
-    fn may_hold(&self, line: u64) -> bool {
-        let (word, bit) = self.place(line);
-        self.bits[word] & bit != 0
-    }
-
-    fn place(&self, line: u64) -> (usize, u64) {
-        #[expect(clippy::cast_possible_truncation, reason = "its lower bits are meant")]
-        let word = line as usize & (self.bits.len() - 1);
-        (word, 1 << (line >> 58))
-    }
-}
-
-/// A hash over the bytes that are not white space, up to a comment at the end of the line. Lives no longer
-/// than the judgement. A history hashes all its lines: the bytes that count are moved together without a branch, and
-/// hashed eight at a time.
-fn fingerprint(line: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    const WORD: usize = 8;
-    let mix = |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(FACTOR);
-    let mut solid = [0_u8; 64];
-    let (mut hash, mut filled, mut all) = (0_u64, 0, 0);
-    for part in code_of(line).chunks(solid.len() - WORD) {
-        for byte in part {
-            solid[filled] = *byte;
-            filled += usize::from(!WHITE[usize::from(*byte)]);
-        }
-        let (words, rest) = solid[..filled].as_chunks::<WORD>();
-        hash = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-        let rest = rest.len();
-        all += filled - rest;
-        solid.copy_within(filled - rest..filled, 0);
-        filled = rest;
-    }
-    solid[filled..WORD].fill(0);
-    let last = u64::from_le_bytes(std::array::from_fn(|at| solid[at]));
-    hash = mix(mix(hash, last), (all + filled) as u64);
-    (hash ^ hash >> 32).wrapping_mul(FACTOR)
-}
-
-static WHITE: [bool; 256] = {
-    let mut white = [false; 256];
-    let mut byte = 0_u8;
-    while byte <= b' ' {
-        white[byte as usize] = byte.is_ascii_whitespace();
-        byte += 1;
-    }
-    white
-};
-
-/// A line up to a comment that stands behind something else.
-fn code_of(line: &[u8]) -> &[u8] {
-    let comment = memchr::memchr_iter(b'/', line).find(|at| {
-        line.get(at + 1) == Some(&b'/')
-            && at.checked_sub(1).is_some_and(|before| line[before].is_ascii_whitespace())
-            && !line[..*at].trim_ascii().is_empty()
-    });
-    &line[..comment.unwrap_or(line.len())]
-}
-
-/// Keys are hashes already.
-#[derive(Default)]
-pub(super) struct Ready(u64);
-
-impl Hasher for Ready {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
 
 /// Whether a line is wholly comment, by how it begins in the languages that matter here.
 pub(super) fn is_comment(line: &[u8]) -> bool {
@@ -269,22 +110,50 @@ impl Hits {
     }
 
     /// Indices of the lines of the side with one of `wanted`, ascending, each once.
-    pub(super) fn lines(&self, wanted: &[u16], side: &SideText) -> Vec<usize> {
-        ascending(self.of(wanted), side)
+    pub(super) fn lines(&self, wanted: &[Keyword], side: &SideText) -> Vec<usize> {
+        let fitting =
+            wanted.iter().flat_map(|word| self.of(word.number).filter(|(_, at)| word.fits(&side.text, *at)));
+        ascending(fitting, side)
+    }
+
+    /// As [`Hits::lines`], whatever stands beside the literals.
+    pub(super) fn lines_with(&self, any: &[Keyword], side: &SideText) -> Vec<usize> {
+        ascending(any.iter().flat_map(|word| self.of(word.number)), side)
     }
 
     /// As [`Hits::lines`], for literals that stand as words of their own (`camelCase` and `_` divide words).
     pub(super) fn word_lines(&self, wanted: &[u16], literals: &Literals, side: &SideText) -> Vec<usize> {
-        let words = self.of(wanted).filter(|(number, at)| is_word(&side.text, *at, literals.len_of(*number)));
+        let all = wanted.iter().flat_map(|number| self.of(*number));
+        let words = all.filter(|(number, at)| is_word(&side.text, *at, literals.len_of(*number)));
         ascending(words, side)
     }
 
-    fn of(&self, wanted: &[u16]) -> impl Iterator<Item = (u16, usize)> {
-        wanted.iter().flat_map(|number| {
-            let from = self.0.partition_point(|hit| hit.0 < *number);
-            let hits = self.0[from..].iter().take_while(move |hit| hit.0 == *number);
-            hits.map(|(number, offset)| (*number, *offset as usize))
-        })
+    fn of(&self, wanted: u16) -> impl Iterator<Item = (u16, usize)> {
+        let from = self.0.partition_point(|hit| hit.0 < wanted);
+        let hits = self.0[from..].iter().take_while(move |hit| hit.0 == wanted);
+        hits.map(|(number, offset)| (*number, *offset as usize))
+    }
+}
+
+/// A literal that is looked for, and what stands beside it where it counts.
+pub(super) struct Keyword {
+    pub(super) number: u16,
+    /// In bytes.
+    pub(super) len: usize,
+    pub(super) beside: Beside,
+}
+
+/// Where nothing is known of a keyword's neighbours.
+pub(super) const ANYTHING: Beside = &[(!0, !0)];
+
+impl Keyword {
+    pub(super) fn fits(&self, text: &[u8], at: usize) -> bool {
+        let allows = |bytes: AsciiSet, byte: Option<&u8>| {
+            let byte = byte.copied().unwrap_or(b'\n');
+            !byte.is_ascii() || bytes >> byte & 1 == 1
+        };
+        let (before, behind) = (at.checked_sub(1).and_then(|at| text.get(at)), text.get(at + self.len));
+        self.beside.iter().any(|beside| allows(beside.0, before) && allows(beside.1, behind))
     }
 }
 
@@ -334,25 +203,6 @@ fn is_word(text: &[u8], at: usize, len: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{ChangedText, FileKind, RepoPath, Status};
-
-    fn changed(added: SideText, removed: SideText) -> ChangedFile {
-        ChangedFile {
-            path: RepoPath::new("a"),
-            old_path: None,
-            status: Status::Modified,
-            old_mode: 0o100_644,
-            new_mode: 0o100_644,
-            insertions: 0,
-            deletions: 0,
-            old_lines: 0,
-            size: None,
-            binary: false,
-            kind: FileKind::Source,
-            text: ChangedText { added, removed },
-            manifest: None,
-        }
-    }
 
     #[test]
     fn comments_are_told_from_code() {
@@ -362,14 +212,6 @@ mod tests {
         for line in ["#include <x>", "#[test]", "*pointer = 1;", "a // b", "--flag", "x = 1 # y"] {
             assert!(!is_comment(line.as_bytes()), "{line}");
         }
-    }
-
-    #[test]
-    fn a_comment_behind_code_is_no_part_of_the_line() {
-        assert_eq!(fingerprint(b"  a = 1; // one"), fingerprint(b"a=1;  // two"));
-        assert_eq!(fingerprint(b"a = 1; // one"), fingerprint(b"a = 1;"));
-        assert_ne!(fingerprint(b"// one"), fingerprint(b"// two"));
-        assert_ne!(fingerprint(b"x = http://a"), fingerprint(b"x = http://b"));
     }
 
     #[test]
@@ -399,32 +241,12 @@ mod tests {
             for (line, number) in text.lines().zip(1..) {
                 side.push(number, line.as_bytes());
             }
-            let wanted: Vec<u16> = (0..3).filter(|number| wanted >> number & 1 == 1).collect();
-            let holds = |line: &str| wanted.iter().any(|number| line.contains(all[usize::from(*number)]));
+            let wanted: Vec<usize> = (0..3).filter(|number| wanted >> number & 1 == 1).collect();
+            let holds = |line: &str| wanted.iter().any(|number| line.contains(all[*number]));
             let expected: Vec<usize> = (0..).zip(text.lines()).filter(|(_, line)| holds(line)).map(|(at, _)| at).collect();
+            let word = |at: &usize| Keyword { number: *at as u16, len: all[*at].len(), beside: ANYTHING };
+            let wanted: Vec<Keyword> = wanted.iter().map(word).collect();
             proptest::prop_assert_eq!(Hits::find(&literals, &side).lines(&wanted, &side), expected);
-        }
-
-        /// As a comparison of the lines themselves would say, white space aside.
-        #[test]
-        fn moved_lines_are_those_that_the_other_side_has(
-            added in proptest::collection::vec("[ab ]{0,70}", 0..12),
-            removed in proptest::collection::vec("[ab ]{0,70}", 0..12),
-        ) {
-            let solid = |line: &String| line.replace(' ', "");
-            let side = |lines: &[String]| {
-                let mut side = SideText::default();
-                lines.iter().zip(1..).for_each(|(line, number)| side.push(number, line.as_bytes()));
-                side
-            };
-            let files = [changed(side(&added), side(&removed))];
-            let moves = Moves::new(&files);
-            for line in added.iter().chain(&removed) {
-                let count = |lines: &[String]| lines.iter().filter(|other| solid(other) == solid(line)).count();
-                let (added, removed) = (count(&added), count(&removed));
-                proptest::prop_assert_eq!(moves.moved(line.as_bytes(), true), removed > 0 && removed >= added);
-                proptest::prop_assert_eq!(moves.moved(line.as_bytes(), false), added > 0 && added >= removed);
-            }
         }
     }
 }

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::carried::Carried;
 use super::index::{Entry, Index, numbers};
-use super::lines::{Hits, Moves};
+use super::lines::Hits;
+use super::moves::Moves;
 use super::rule::{Class, Severity, Status};
 use super::selection::{Commit, Compiled, Found};
 use super::{Allowed, Finding, RuleSet, Side, Verdict};
@@ -117,7 +118,7 @@ impl Engine {
         let mut commit = Commit {
             facts,
             class,
-            moves: Moves::new(files),
+            moves: Moves::new(&views),
             views: &views,
             carried,
             rules,

@@ -14,6 +14,8 @@
 
 mod additions;
 mod automaton;
+#[cfg(test)]
+mod beside;
 mod carried;
 pub(crate) mod check;
 mod components;
@@ -24,6 +26,7 @@ mod index;
 mod infer;
 mod lines;
 mod matcher;
+mod moves;
 mod pack;
 mod pattern;
 mod rule;

@@ -11,7 +11,7 @@ use regex_automata::meta::{self, Regex};
 use regex_automata::util::pool::{Pool, PoolGuard};
 
 use super::automaton::{REGEX_LIMIT, one_of, syntax, without_groups};
-use super::embedded::{self, Prepared};
+use super::embedded::{self, Beside, Prepared};
 use super::rule::Rule;
 
 /// Threads that search with one pattern at once without waiting. Left open, the number of cores is looked up in a
@@ -66,6 +66,11 @@ impl Pattern {
             forward: OnceLock::new(),
             full: OnceLock::new(),
         }
+    }
+
+    /// What stands beside each of the keywords wherever it matches; none where that is not known.
+    pub(super) fn beside(&self, keywords: &[String]) -> Option<&'static [Beside]> {
+        embedded::beside(&self.source, keywords)
     }
 
     /// Ready to search a text; none only for what loading would have refused.

@@ -223,7 +223,7 @@ pub enum Subject {
 
 impl Subject {
     /// Whether it reads the text of changed lines.
-    pub(super) fn is_text(self) -> bool {
+    pub(crate) fn is_text(self) -> bool {
         matches!(self, Self::Added | Self::Removed | Self::NetAdded | Self::NetRemoved)
     }
 
@@ -447,7 +447,7 @@ impl Rule {
     }
 
     /// The literals that gate a text selection: its own, else the rule's.
-    pub(super) fn keywords_of<'a>(&'a self, selection: &'a Selection) -> &'a [String] {
+    pub(crate) fn keywords_of<'a>(&'a self, selection: &'a Selection) -> &'a [String] {
         if selection.keywords.is_empty() { &self.keywords } else { &selection.keywords }
     }
 

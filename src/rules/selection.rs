@@ -10,8 +10,9 @@ use serde::de::value::StrDeserializer;
 
 use super::carried::{self, Carried};
 use super::components::{self, Packages};
-use super::lines::{Moves, index_at, is_comment, is_near, line_of, lines_near};
+use super::lines::{ANYTHING, Keyword, index_at, is_comment, is_near, line_of, lines_near};
 use super::matcher::FileView;
+use super::moves::Moves;
 use super::pattern::{Finder, Glob, Pattern};
 use super::rule::{self, Allow, Class, Rule, Selection, Subject, Without};
 use super::{Allowed, RuleSet, Side, validators};
@@ -107,7 +108,7 @@ pub(super) struct Compiled {
 
 /// What is needed to ask a selection.
 struct Asked {
-    keywords: Vec<u16>,
+    keywords: Vec<Keyword>,
     context: Vec<u16>,
     kinds: Vec<FileKind>,
     globs: Vec<Glob>,
@@ -123,15 +124,17 @@ impl Compiled {
             words.iter().filter_map(|word| literals.number(&word.to_ascii_lowercase())).collect()
         };
         let mut sources: Vec<&[String]> = Vec::new();
+        let mut patterns: Vec<Pattern> = Vec::new();
         let asked = rule.sel.values().map(|selection| {
             let pattern = sources.iter().position(|source| *source == selection.regex);
             let pattern = pattern.unwrap_or_else(|| {
                 sources.push(&selection.regex);
+                patterns.push(Pattern::new(&selection.regex));
                 sources.len() - 1
             });
             let packages = || Packages::new(&selection.package);
             Asked {
-                keywords: numbers(rule.keywords_of(selection)),
+                keywords: keywords(rule.keywords_of(selection), &patterns[pattern], literals),
                 context: selection
                     .context
                     .as_ref()
@@ -145,7 +148,7 @@ impl Compiled {
         });
         Self {
             asked: asked.collect(),
-            patterns: sources.into_iter().map(Pattern::new).collect(),
+            patterns,
             allow: rule.allow.iter().map(|allow| Pattern::new(&allow.regex)).collect(),
             rule,
         }
@@ -295,7 +298,7 @@ impl Compiled {
         let (side, _) = view.side(added);
         let mut hits = self.hits(selection, asked, pattern, view, added)?;
         if net {
-            hits.retain(|(index, _)| !commit.moves.moved(line_of(side, *index), added));
+            hits.retain(|(index, _)| !commit.moves.moved(line_of(side, *index), &asked.keywords, added));
         }
         if selection.validator.as_deref() == Some("void_allowance") {
             hits.retain(|(index, _)| commit.is_void(line_of(side, *index)));
@@ -444,6 +447,17 @@ impl Compiled {
             found.lines.iter().map(|index| here(*index).or_else(|| before(*index))).collect();
         all?.into_iter().next()
     }
+}
+
+/// Keywords with what stands beside each wherever the pattern matches.
+fn keywords(words: &[String], pattern: &Pattern, literals: &Literals) -> Vec<Keyword> {
+    let beside = pattern.beside(words);
+    let keyword = |(at, word): (usize, &String)| {
+        let beside = beside.map_or(ANYTHING, |beside| beside[at]);
+        let number = literals.number(&word.to_ascii_lowercase())?;
+        Some(Keyword { number, len: word.len(), beside })
+    };
+    words.iter().enumerate().filter_map(keyword).collect()
 }
 
 /// The kinds that a selection names; loading has refused other names.
