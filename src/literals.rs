@@ -6,8 +6,8 @@
 //!
 //! Only every second position of the text is looked at, in windows of four bytes. A literal of five bytes
 //! or more covers two neighbouring windows, one of which begins at such a position, and has an anchor for
-//! each: of all its windows the two that texts have least. One of three or four bytes may stick out of the window, by its end or by its beginning: its anchors
-//! know which bytes of the window count.
+//! each: of all its windows the two that texts have least. One of three or four bytes may stick out of the
+//! window, by its end or by its beginning: its anchors know which bytes of the window count.
 //!
 //! The anchors are in 64 groups. For the first and for the second pair of bytes of a window a table tells
 //! the groups that have such a pair; few windows have a group in common, and only those are compared.
