@@ -1,5 +1,8 @@
 //! Manifests in TOML and JSON.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
@@ -153,9 +156,48 @@ pub(super) fn package_json(text: &str, found: &mut Components) {
     }
 }
 
-/// The packages of a lock file of npm: by folder from version 2 on, nested before.
+/// The packages of a lock file of npm: by folder from version 2 on, nested before. Such a file has tens of thousands of
+/// values, of which few are wanted: the others are passed over, not built.
 pub(super) fn package_lock(text: &str, found: &mut Components) {
-    let lock = json(text);
+    #[derive(Deserialize)]
+    struct Lock {
+        packages: Option<BTreeMap<String, Locked>>,
+        dependencies: Option<BTreeMap<String, Nested>>,
+    }
+    #[derive(Deserialize)]
+    struct Locked {
+        version: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Nested {
+        version: Option<String>,
+        dependencies: Option<BTreeMap<String, Self>>,
+    }
+    fn add_nested(dependencies: Option<BTreeMap<String, Nested>>, found: &mut Components) {
+        for (name, package) in dependencies.into_iter().flatten() {
+            if let Some(version) = package.version {
+                found.add(name, version);
+            }
+            add_nested(package.dependencies, found);
+        }
+    }
+    match serde_json::from_str(text) {
+        Ok(Lock { packages: Some(packages), .. }) => {
+            for (folder, package) in packages {
+                if let (Some((_, name)), Some(version)) =
+                    (folder.rsplit_once("node_modules/"), package.version)
+                {
+                    found.add(name, version);
+                }
+            }
+        }
+        Ok(Lock { packages: None, dependencies }) => add_nested(dependencies, found),
+        // Not as npm writes it: what there is of it.
+        Err(_) => any_package_lock(&json(text), found),
+    }
+}
+
+fn any_package_lock(lock: &Json, found: &mut Components) {
     for (folder, package) in members(&lock["packages"]) {
         if let (Some((_, name)), Some(version)) =
             (folder.rsplit_once("node_modules/"), package["version"].as_str())

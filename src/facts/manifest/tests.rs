@@ -64,6 +64,17 @@ fn every_ecosystem_is_read() {
             &["a 1", "b 2"],
         ),
         (
+            // Not as npm writes them.
+            "package-lock.json",
+            "{\"packages\":{\"node_modules/a\":{\"version\":1},\"node_modules/b\":7,\"node_modules/c\":{\"version\":\"3\"}}}",
+            &["c 3"],
+        ),
+        (
+            "package-lock.json",
+            "{\"packages\":null,\"dependencies\":{\"a\":{\"version\":true},\"b\":{\"version\":\"2\",\"dependencies\":[]}}}",
+            &["b 2"],
+        ),
+        (
             "packages.lock.json",
             "{\"version\":1,\"dependencies\":{\"net8.0\":{\"Serilog\":{\"resolved\":\"3.1\"},\"Own\":{\"type\":\"Project\"}}}}",
             &["serilog 3.1"],
