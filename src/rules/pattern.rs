@@ -169,20 +169,24 @@ pub(super) enum Glob {
     Name(String),
     /// `**/*` and what a path's last part ends with.
     End(String),
-    Other(String),
+    /// A glob, and what every path that fits it has somewhere.
+    Other(String, String),
 }
 
 impl Glob {
     pub(super) fn new(source: &str) -> Self {
         let plain = |text: &str| !text.contains(['*', '?', '[', ']', '{', '}', '\\', '/', '!']);
-        match source.strip_prefix("**/") {
-            Some(name) if plain(name) => Self::Name(name.to_owned()),
-            Some(rest) => match rest.strip_prefix('*') {
-                Some(end) if plain(end) => Self::End(end.to_owned()),
-                _ => Self::Other(source.to_owned()),
-            },
-            None => Self::Other(source.to_owned()),
+        let below = source.strip_prefix("**/");
+        if let Some(name) = below.filter(|name| plain(name)) {
+            return Self::Name(name.to_owned());
         }
+        if let Some(end) = below.and_then(|rest| rest.strip_prefix('*')).filter(|end| plain(end)) {
+            return Self::End(end.to_owned());
+        }
+        // Where there are alternatives, nothing is certain.
+        let parts = if source.contains(['[', '{', '\\', '!']) { "" } else { source }.split(['*', '?', '/']);
+        let part = parts.max_by_key(|part| part.len()).unwrap_or_default();
+        Self::Other(source.to_owned(), part.to_owned())
     }
 
     /// Whether a path fits.
@@ -191,7 +195,9 @@ impl Glob {
         match self {
             Self::Name(wanted) => name() == wanted.as_bytes(),
             Self::End(end) => path.ends_with(end.as_bytes()) && name().len() >= end.len(),
-            Self::Other(glob) => fast_glob::glob_match(glob, path),
+            Self::Other(glob, part) => {
+                memchr::memmem::find(path, part.as_bytes()).is_some() && fast_glob::glob_match(glob, path)
+            }
         }
     }
 }
@@ -260,7 +266,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn globs_match_as_the_library_says(
-            glob in "(\\*\\*/)?(\\*)?[ab.]{0,3}(\\*|/b)?",
+            glob in "(\\*\\*/)?(\\*)?[ab.]{0,3}(\\*|/b|\\?|\\{a,b\\}|\\[ab\\]|/\\*\\*|\\*.)?",
             path in "([ab.]{1,3}/){0,2}[ab.]{1,4}",
         ) {
             let expected = fast_glob::glob_match(&glob, &path);
