@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::{FIRST_COMMIT, TestRepo};
 use gitops_agent::capture::{CaptureError, CommitId, Repo};
-use gitops_agent::facts::{ChangedFile, CommitFacts, FileKind, Incomplete, SideText};
+use gitops_agent::facts::{ChangedFile, CommitFacts, ComponentChange, FileKind, Incomplete, SideText};
 
 fn open(path: &Path) -> Repo {
     Repo::open(path).unwrap()
@@ -77,6 +77,21 @@ fn changed_lines_have_their_numbers() {
     assert_eq!(file.old_lines, 200);
     assert_eq!(text(&file.text.added), [(50, "LINE 50".to_owned()), (51, "more".to_owned())]);
     assert_eq!(text(&file.text.removed), [(50, "line 50".to_owned()), (150, "line 150".to_owned())]);
+}
+
+/// The id of a submodule's commit means nothing here, and may be that of a file.
+#[test]
+fn a_submodule_does_not_hide_a_manifest_of_the_same_id() {
+    let repo = TestRepo::new();
+    repo.write("b/Cargo.toml", "[dependencies]\nring = \"0.17\"\n");
+    repo.git(&["add", "b/Cargo.toml"]);
+    let id = repo.git(&["rev-parse", ":b/Cargo.toml"]);
+    repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{id},a/Cargo.toml")]);
+    repo.git(&["commit", "-q", "-m", "both"]);
+    let both = facts(&repo, &repo.git(&["rev-parse", "HEAD"]));
+    assert_eq!(lines(&both.files), ["A a/Cargo.toml +1 -0", "A b/Cargo.toml +2 -0"]);
+    let manifest = both.files[1].manifest.as_ref().unwrap();
+    assert_eq!(manifest.changes(), [("ring".to_owned(), ComponentChange::Added)]);
 }
 
 #[test]

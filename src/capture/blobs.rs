@@ -3,6 +3,7 @@
 //! Over a history each version of a file is asked for twice, as the new and later as the old one. libgit2's own
 //! cache evicts at random, which costs what it saves. Here a content that was replaced makes room first, which
 //! spares one read in six: at most about 16 MiB are kept for each [`super::Reading`], contents above 256 KiB never.
+//! Manifests are kept once more beside them, since what is made of one outlasts its commit.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,7 +22,7 @@ const MAX_KEPT: usize = 256 << 10;
 const MAX_NEW: usize = 14 << 20;
 const MAX_OLD: usize = 2 << 20;
 
-/// Bytes of manifests that are kept beside them, parsed or not.
+/// Bytes of manifests that are kept beside them; what is made of each takes four times as much at most.
 const MAX_MANIFESTS: usize = 2 << 20;
 
 /// A content as libgit2 holds it, which spares a copy.
@@ -115,7 +116,7 @@ pub(super) struct Blobs<'r> {
     manifests: RefCell<Manifests>,
 }
 
-/// Versions of manifests, each of them soon the old one of another commit; all forgotten when they are too many.
+/// Versions of manifests, each of them soon the old one of another commit; all are forgotten when they are too many.
 #[derive(Default)]
 struct Manifests {
     versions: HashMap<Oid, Arc<ManifestVersion>>,
@@ -135,11 +136,13 @@ impl<'r> Blobs<'r> {
             return Some(Arc::clone(version));
         }
         let version = Arc::new(ManifestVersion::new(path, content)?);
-        if kept.bytes + content.len() > MAX_MANIFESTS {
-            *kept = Manifests::default();
+        if content.len() <= MAX_MANIFESTS {
+            if kept.bytes + content.len() > MAX_MANIFESTS {
+                *kept = Manifests::default();
+            }
+            kept.bytes += content.len();
+            kept.versions.insert(id, Arc::clone(&version));
         }
-        kept.bytes += content.len();
-        kept.versions.insert(id, Arc::clone(&version));
         Some(version)
     }
 

@@ -7,13 +7,16 @@
 //! the content alone.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::MAX_FILE_BYTES;
 use super::blobs::{Blob, Blobs, Role};
 use super::differ::Work;
 use super::lines::{self, LineDiff};
 use super::tree_walk::{Change, Side};
-use crate::facts::{ChangedFile, ChangedText, FileKind, Incomplete, Manifest, RepoPath, Status};
+use crate::facts::{
+    ChangedFile, ChangedText, FileKind, Incomplete, Manifest, ManifestVersion, RepoPath, Status,
+};
 
 /// Contents that are read for the files of one commit, 64 MiB. The judged files of a merge have as much
 /// again.
@@ -152,8 +155,10 @@ impl<'b, 'r> Reader<'b, 'r> {
         if let (Some(old_bytes), Some(new_bytes)) = (old_bytes, new_bytes) {
             compare(&mut file, old_bytes, new_bytes, want_text, &mut self.work);
             if want_text && Manifest::is_one(&change.path) {
-                let version = |side: Option<Side>, content: Option<&Content<'_>>| {
-                    self.blobs.manifest(side?.id, &change.path, content?.bytes()?)
+                let version = |side: Option<Side>, content: Option<&Content<'_>>| match content? {
+                    Content::Read(bytes) => self.blobs.manifest(side?.id, &change.path, bytes),
+                    // The id of a submodule's commit may be that of anything else in this repository.
+                    other => ManifestVersion::new(&change.path, other.bytes()?).map(Arc::new),
                 };
                 file.manifest = Some(Manifest::between(
                     version(change.old, old.as_ref()),

@@ -98,3 +98,20 @@ pub(super) fn changed(selection: &Selection, packages: &Packages, file: &Changed
     let count = u32::try_from(wanted.count()).unwrap_or(u32::MAX);
     (count >= selection.min_count.unwrap_or(1)).then_some(count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::NameGlob;
+
+    proptest::proptest! {
+        #[test]
+        fn names_match_as_the_library_says(
+            glob in "\\*{0,2}[aB./]{0,3}(\\*{1,2}|\\?|\\{a,b\\}|\\[ab\\])?[aB]?\\*{0,2}",
+            name in "[ab.:]{0,6}",
+        ) {
+            let lower = glob.to_ascii_lowercase().replace('/', ":");
+            let expected = fast_glob::glob_match(&lower, &name);
+            proptest::prop_assert_eq!(NameGlob::new(&glob).fits(&name), expected, "{} {}", glob, name);
+        }
+    }
+}

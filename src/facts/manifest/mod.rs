@@ -14,11 +14,15 @@ mod script;
 mod tables;
 mod xml;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 /// A content above this is not parsed.
 const MAX_BYTES: usize = 8 << 20;
+
+/// A component takes some 200 bytes; of a content that has one in less than so many of its own they are not kept.
+const BYTES_OF_ONE: usize = 64;
 
 /// How a component changed. The words of rules in lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,15 +127,21 @@ impl ManifestVersion {
         Format::of(path) == Some(self.format)
     }
 
-    fn components(&self) -> &Components {
-        self.components.get_or_init(|| {
-            let mut found = Components::default();
-            let text = Some(self.content()).filter(|content| content.len() <= MAX_BYTES);
-            if let Some(text) = text.and_then(|content| std::str::from_utf8(content).ok()) {
-                self.format.read(text.trim_start_matches('\u{feff}'), &mut found);
-            }
-            found
-        })
+    /// The components; kept where they take about as much memory as the content, whose author could else fill it with
+    /// a line's work.
+    fn components(&self) -> Cow<'_, Components> {
+        if let Some(kept) = self.components.get() {
+            return Cow::Borrowed(kept);
+        }
+        let mut found = Components::default();
+        let text = Some(self.content()).filter(|content| content.len() <= MAX_BYTES);
+        if let Some(text) = text.and_then(|content| std::str::from_utf8(content).ok()) {
+            self.format.read(text.trim_start_matches('\u{feff}'), &mut found);
+        }
+        if found.0.len() > self.content.len() / BYTES_OF_ONE {
+            return Cow::Owned(found);
+        }
+        Cow::Borrowed(self.components.get_or_init(|| found))
     }
 }
 
@@ -159,17 +169,18 @@ impl Manifest {
     /// The components that changed, by name.
     #[must_use]
     pub fn changes(&self) -> &[(String, ComponentChange)] {
-        self.changes.get_or_init(|| {
-            let none = Components::default();
-            let of = ManifestVersion::components;
-            compare(self.old.as_deref().map_or(&none, of), self.new.as_deref().map_or(&none, of))
-        })
+        self.changes
+            .get_or_init(|| compare(&components(self.old.as_deref()), &components(self.new.as_deref())))
     }
 
     /// The contents, old and new, as far as they are there: to look for a name, which is far cheaper than to parse.
     pub fn contents(&self) -> impl Iterator<Item = &[u8]> {
         [&self.old, &self.new].into_iter().flatten().map(|version| version.content())
     }
+}
+
+fn components(version: Option<&ManifestVersion>) -> Cow<'_, Components> {
+    version.map_or_else(|| Cow::Owned(Components::default()), ManifestVersion::components)
 }
 
 impl Format {
@@ -258,7 +269,7 @@ impl Format {
 }
 
 /// Names with their versions; an empty version where none is given.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Components(BTreeMap<String, BTreeSet<String>>);
 
 impl Components {

@@ -157,7 +157,7 @@ pub(super) fn package_json(text: &str, found: &mut Components) {
 }
 
 /// The packages of a lock file of npm: by folder from version 2 on, nested before. Such a file has tens of thousands of
-/// values, of which few are wanted: the others are passed over, not built.
+/// values, most of which are passed over.
 pub(super) fn package_lock(text: &str, found: &mut Components) {
     #[derive(Deserialize)]
     struct Lock {
