@@ -496,6 +496,24 @@ mod tests {
 
     proptest::proptest! {
         #[test]
+        fn finds_long_literals_wherever_their_rarest_bytes_are(
+            parts in proptest::collection::vec(0..6_usize, 0..8), gaps in "[ aE_9\u{e9}]{8}", upper: bool,
+        ) {
+            let long = "a quick brown fox jumps over the lazy dog and goes on to eat a zebra and another quick one";
+            let literals = ["authorization", "identifier-of-patient", "m\u{e9}dicament", "reindexing", long, "zzyzx road"];
+            let mut text = String::new();
+            for (part, gap) in parts.iter().zip(gaps.chars()) {
+                text.push(gap);
+                text += &if upper { literals[*part].to_ascii_uppercase() } else { literals[*part].to_owned() };
+            }
+            let mut found: Vec<String> = all(&literals, &text).into_iter().map(|(literal, _)| literal).collect();
+            let mut expected: Vec<&str> = parts.iter().map(|part| literals[*part]).collect();
+            found.sort();
+            expected.sort_unstable();
+            proptest::prop_assert_eq!(found, expected);
+        }
+
+        #[test]
         fn agrees_with_a_plain_search(text in "[abAB@ \\n\u{e9}]{0,60}") {
             let literals = ["aab", "aba", "abab", "ababb", "ab@b ba", "b a", "baba", "bababa", "bbb", "bbbb a"];
             let lower = text.to_ascii_lowercase();
