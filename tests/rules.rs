@@ -152,6 +152,18 @@ fn lines_that_move_between_files_cancel() {
     assert!(verdict.findings.is_empty(), "{:?}", verdict.findings);
 }
 
+/// Also where the white space is inside of what is looked for.
+#[test]
+fn a_line_that_was_only_formatted_is_none() {
+    let judge = |added: &str| {
+        let changed = file("src/session.js", &["  login (user);"], &[added]);
+        RuleSet::builtin().judge(&commit("Format", vec![changed]), Class::Ehr)
+    };
+    let verdict = judge("login(user);");
+    assert!(verdict.findings.is_empty(), "{:?}", verdict.findings);
+    assert!(!judge("login(user, token);").findings.is_empty());
+}
+
 #[test]
 fn further_files_count_a_tenth_and_no_more_than_three() {
     let files = (0..9)

@@ -30,12 +30,13 @@ enum Part {
     /// One byte of these; whether it may be one beyond ASCII.
     One(AsciiSet, bool),
     /// Any number of these.
-    Some(AsciiSet),
+    Run(AsciiSet),
     /// Where a word begins or ends.
     Boundary,
 }
 
-/// What may stand before and behind a keyword at once.
+/// What may stand before and behind a keyword at once. Bytes beyond ASCII may always, and so may the end of a line where
+/// the pattern says nothing.
 type Neighbours = (AsciiSet, AsciiSet);
 
 /// More of them for one keyword become one.
@@ -95,7 +96,7 @@ fn neighbours<'p>(parts: impl Iterator<Item = &'p Part>, byte: u8) -> AsciiSet {
     for part in parts {
         match part {
             Part::One(bytes, _) => return (all | bytes) & limit,
-            Part::Some(bytes) => all |= bytes,
+            Part::Run(bytes) => all |= bytes,
             // Only what is next to the byte is told by it.
             Part::Boundary if all == 0 => limit &= if WORD >> byte & 1 == 1 { !WORD } else { WORD },
             Part::Boundary => {}
@@ -114,13 +115,19 @@ fn share(bytes: AsciiSet) -> u32 {
 }
 
 fn variants(hir: &Hir) -> Vec<Vec<Part>> {
-    let repeated = |hir: &Hir| vec![Part::Some(bytes(hir))];
+    let repeated = |hir: &Hir| vec![Part::Run(bytes(hir))];
     match hir.kind() {
         HirKind::Empty => vec![Vec::new()],
         HirKind::Look(Look::WordAscii) => vec![vec![Part::Boundary]],
         HirKind::Look(_) => vec![Vec::new()],
         HirKind::Literal(literal) => vec![literal.0.iter().map(|byte| one(*byte..=*byte)).collect()],
-        HirKind::Class(Class::Bytes(class)) => {
+        HirKind::Class(class) => {
+            // Alternatives of single letters are one of letters, though nothing here is.
+            let class = match class {
+                Class::Bytes(class) => Some(class.clone()),
+                Class::Unicode(class) => class.to_byte_class(),
+            };
+            let Some(class) = class else { return vec![vec![Part::Run(!0)]] };
             let all = class.ranges().iter().map(|range| one(range.start()..=range.end()));
             let part = all.reduce(|all, part| match (all, part) {
                 (Part::One(some, high), Part::One(more, higher)) => Part::One(some | more, high || higher),
@@ -128,7 +135,6 @@ fn variants(hir: &Hir) -> Vec<Vec<Part>> {
             });
             vec![part.into_iter().collect()]
         }
-        HirKind::Class(Class::Unicode(_)) => vec![repeated(hir)],
         HirKind::Repetition(repetition) => {
             let once = variants(&repetition.sub);
             match (repetition.min, repetition.max) {
@@ -164,13 +170,13 @@ fn one(bytes: std::ops::RangeInclusive<u8>) -> Part {
 fn bytes(hir: &Hir) -> AsciiSet {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => 0,
-        HirKind::Literal(_) | HirKind::Class(Class::Bytes(_)) => {
-            variants(hir).iter().flatten().fold(0, |all, part| match part {
-                Part::One(bytes, _) => all | bytes,
-                _ => all,
+        HirKind::Literal(_) | HirKind::Class(_) => {
+            let all = variants(hir);
+            all.iter().flatten().fold(0, |all, part| match part {
+                Part::One(bytes, _) | Part::Run(bytes) => all | bytes,
+                Part::Boundary => all,
             })
         }
-        HirKind::Class(Class::Unicode(_)) => !0,
         HirKind::Repetition(repetition) => bytes(&repetition.sub),
         HirKind::Capture(capture) => bytes(&capture.sub),
         HirKind::Concat(parts) | HirKind::Alternation(parts) => {
@@ -238,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_much_to_look_at_apart_is_taken_together() {
+        // A hundred thousand variants.
+        let many = format!("{}lock_", "(a|b|c|d|e|f|g|h|i|j)".repeat(5));
+        assert_eq!(of(&many, &["lock"]), Some(vec![vec![pair("abcdefghij", "_")]]));
+        let pairs: Vec<String> = (0..=APART).map(|at| format!("{at}lock{}", 9 - at)).collect();
+        assert_eq!(of(&pairs.join("|"), &["lock"]), Some(vec![vec![pair("01234", "56789")]]));
+        let fewer = of(&pairs[..APART].join("|"), &["lock"]).map(|all| all[0].len());
+        assert_eq!(fewer, Some(APART));
+    }
+
+    #[test]
     fn no_match_of_a_built_in_pattern_is_overlooked() {
         let mut runner = TestRunner::deterministic();
         let (mut patterns, mut matches) = (0, 0);
@@ -249,7 +266,9 @@ mod tests {
                 let pattern = Pattern::new(&selection.regex);
                 let Some(beside) = pattern.beside(keywords) else { continue };
                 // What it generates knows nothing of places between bytes.
-                let plain = source.replace(r"\b", "").replace("^", "").replace(r"\B", "");
+                let plain = [(r"\b", ""), (r"\B", ""), ("(^", "("), ("|^", "|"), (")^", ")")]
+                    .iter()
+                    .fold(source.clone(), |source, (what, with)| source.replace(what, with));
                 let Ok(lines) = proptest::string::bytes_regex(&format!("(?-u){plain}")) else { continue };
                 patterns += 1;
                 for at in 0..200 {
@@ -262,7 +281,7 @@ mod tests {
                     matches += 1;
                     let lower = line.to_ascii_lowercase();
                     let fits = keywords.iter().zip(beside).any(|(word, beside)| {
-                        let keyword = Keyword { number: 0, len: word.len(), beside };
+                        let keyword = Keyword { number: 0, len: word.len(), whole: true, beside };
                         let word = word.to_ascii_lowercase();
                         memchr::memmem::find_iter(&lower, word.as_bytes()).any(|at| keyword.fits(&line, at))
                     });

@@ -116,9 +116,20 @@ impl Hits {
         ascending(fitting, side)
     }
 
-    /// As [`Hits::lines`], whatever stands beside the literals.
-    pub(super) fn lines_with(&self, any: &[Keyword], side: &SideText) -> Vec<usize> {
-        ascending(any.iter().flat_map(|word| self.of(word.number)), side)
+    /// Indices of the lines of the side with a literal, ascending.
+    pub(super) fn lines_of(&self, number: u16, side: &SideText) -> Vec<usize> {
+        ascending(self.of(number), side)
+    }
+
+    /// The first of `any` that is a word and stands in a line.
+    pub(super) fn word_in(&self, any: &[Keyword], side: &SideText, index: usize) -> Option<u16> {
+        let start = side.lines.get(index)?.offset;
+        let end = side.lines.get(index + 1).map_or(u32::MAX, |next| next.offset);
+        let stands = |word: &&Keyword| {
+            let at = self.0.partition_point(|hit| *hit < (word.number, start));
+            self.0.get(at).is_some_and(|(number, offset)| *number == word.number && *offset < end)
+        };
+        any.iter().filter(|word| word.whole).find(stands).map(|word| word.number)
     }
 
     /// As [`Hits::lines`], for literals that stand as words of their own (`camelCase` and `_` divide words).
@@ -140,6 +151,8 @@ pub(super) struct Keyword {
     pub(super) number: u16,
     /// In bytes.
     pub(super) len: usize,
+    /// Whether it is a word, or a part of one: without a sign or white space.
+    pub(super) whole: bool,
     pub(super) beside: Beside,
 }
 
@@ -147,6 +160,8 @@ pub(super) struct Keyword {
 pub(super) const ANYTHING: Beside = &[(!0, !0)];
 
 impl Keyword {
+    /// Whether it has one pair of its neighbours at a place. Before and behind a text are the ends of lines, as between
+    /// them; bytes beyond ASCII may stand anywhere.
     pub(super) fn fits(&self, text: &[u8], at: usize) -> bool {
         let allows = |bytes: AsciiSet, byte: Option<&u8>| {
             let byte = byte.copied().unwrap_or(b'\n');
@@ -241,11 +256,11 @@ mod tests {
             for (line, number) in text.lines().zip(1..) {
                 side.push(number, line.as_bytes());
             }
-            let wanted: Vec<usize> = (0..3).filter(|number| wanted >> number & 1 == 1).collect();
-            let holds = |line: &str| wanted.iter().any(|number| line.contains(all[*number]));
+            let wanted: Vec<u16> = (0..3).filter(|number| wanted >> number & 1 == 1).collect();
+            let holds = |line: &str| wanted.iter().any(|number| line.contains(all[usize::from(*number)]));
             let expected: Vec<usize> = (0..).zip(text.lines()).filter(|(_, line)| holds(line)).map(|(at, _)| at).collect();
-            let word = |at: &usize| Keyword { number: *at as u16, len: all[*at].len(), beside: ANYTHING };
-            let wanted: Vec<Keyword> = wanted.iter().map(word).collect();
+            let word = |number| Keyword { number, len: all[usize::from(number)].len(), whole: true, beside: ANYTHING };
+            let wanted: Vec<Keyword> = wanted.into_iter().map(word).collect();
             proptest::prop_assert_eq!(Hits::find(&literals, &side).lines(&wanted, &side), expected);
         }
     }

@@ -5,21 +5,20 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use super::lines::{Keyword, line_of};
+use super::lines::line_of;
 use super::matcher::FileView;
 
 /// How often each line (white space and a comment behind it aside) was added and removed in the whole commit.
 ///
 /// A side is counted on the first question that needs it: most commits ask none. Most questions are for a line with a
-/// keyword, and then only lines with one are counted, since others are not the same.
+/// word that is known, and then only lines with that word are counted, since others are not the same.
 pub(super) struct Moves<'a> {
     views: &'a [FileView<'a>],
     known: RefCell<HashMap<Counted, Rc<Counts>>>,
 }
 
-/// Which lines are counted: those with one of some keywords, known by the first of these, else all; of the added side,
-/// else of the removed one.
-type Counted = (Option<*const Keyword>, bool);
+/// Which lines are counted: those with a literal, else all; of the added side, else of the removed one.
+type Counted = (Option<u16>, bool);
 
 /// How often there is a line, by its fingerprint.
 type Counts = HashMap<u64, u32, BuildHasherDefault<Ready>>;
@@ -29,35 +28,35 @@ impl<'a> Moves<'a> {
         Self { views, known: RefCell::default() }
     }
 
-    /// Whether one of the added (else removed) lines, in which one of the keywords was found if there are any, stands
-    /// on the other side as well.
-    pub(super) fn moved(&self, line: &[u8], keywords: &[Keyword], added: bool) -> bool {
+    /// Whether one of the added (else removed) lines stands on the other side as well. `word` is the number of a literal
+    /// in the line that is a word: white space would not take it apart.
+    pub(super) fn moved(&self, line: &[u8], word: Option<u16>, added: bool) -> bool {
         let code = code_of(line);
-        // The keyword may stand in the comment, without which the line is the same as one that has none.
-        let keywords = if code.len() < line.len() { &[] } else { keywords };
+        // The word may stand in the comment, without which the line is the same as one that has none.
+        let word = word.filter(|_| code.len() == line.len());
         let line = fingerprint(code);
-        let count = |added| self.counts(keywords, added).get(&line).copied().unwrap_or_default();
+        let count = |added| self.counts(word, added).get(&line).copied().unwrap_or_default();
         let other = count(!added);
         other > 0 && other >= count(added)
     }
 
-    fn counts(&self, keywords: &[Keyword], added: bool) -> Rc<Counts> {
-        let counted = (keywords.first().map(std::ptr::from_ref), added);
-        if let Some(counts) = self.known.borrow().get(&counted) {
+    fn counts(&self, word: Option<u16>, added: bool) -> Rc<Counts> {
+        if let Some(counts) = self.known.borrow().get(&(word, added)) {
             return Rc::clone(counts);
         }
         let mut counts = Counts::default();
         let mut count = |line: &[u8]| *counts.entry(fingerprint(code_of(line))).or_default() += 1;
         for view in self.views {
             let (side, hits) = view.side(added);
-            if keywords.is_empty() {
-                side.iter().for_each(|(_, line)| count(line));
-            } else {
-                hits.lines_with(keywords, side).into_iter().for_each(|index| count(line_of(side, index)));
+            match word {
+                Some(word) => {
+                    hits.lines_of(word, side).into_iter().for_each(|index| count(line_of(side, index)))
+                }
+                None => side.iter().for_each(|(_, line)| count(line)),
             }
         }
         let counts = Rc::new(counts);
-        self.known.borrow_mut().insert(counted, Rc::clone(&counts));
+        self.known.borrow_mut().insert((word, added), Rc::clone(&counts));
         counts
     }
 }
@@ -130,7 +129,7 @@ impl Hasher for Ready {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::{ANYTHING, Hits};
+    use super::super::lines::Hits;
     use super::*;
     use crate::facts::{ChangedFile, ChangedText, FileKind, RepoPath, SideText, Status};
     use crate::literals::Literals;
@@ -163,14 +162,13 @@ mod tests {
 
     proptest::proptest! {
         /// As a comparison of the lines themselves would say, white space and comments aside; asked of the lines with a
-        /// keyword or of all.
+        /// word or of all.
         #[test]
         fn moved_lines_are_those_that_the_other_side_has(
             added in proptest::collection::vec("(key|a|b| ){0,9}( // (key|a))?", 0..12),
             removed in proptest::collection::vec("(key|a|b| ){0,9}( // (key|a))?", 0..12),
         ) {
             let literals = Literals::new(vec!["key".into()]);
-            let keywords = [Keyword { number: 0, len: 3, beside: ANYTHING }];
             let code = |line: &str| match line.split_once(" // ") {
                 Some((code, _)) if !code.trim().is_empty() => code.replace(' ', ""),
                 _ => line.replace(' ', ""),
@@ -189,9 +187,9 @@ mod tests {
                 for line in own {
                     let count = |lines: &[String]| lines.iter().filter(|other| code(other) == code(line)).count();
                     let expected = count(other) > 0 && count(other) >= count(own);
-                    proptest::prop_assert_eq!(moves.moved(line.as_bytes(), &[], is_added), expected);
+                    proptest::prop_assert_eq!(moves.moved(line.as_bytes(), None, is_added), expected);
                     if line.contains("key") {
-                        proptest::prop_assert_eq!(moves.moved(line.as_bytes(), &keywords, is_added), expected);
+                        proptest::prop_assert_eq!(moves.moved(line.as_bytes(), Some(0), is_added), expected);
                     }
                 }
             }

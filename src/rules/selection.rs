@@ -295,10 +295,13 @@ impl Compiled {
     ) -> Option<Held> {
         let added = matches!(selection.subject, Subject::Added | Subject::NetAdded);
         let net = matches!(selection.subject, Subject::NetAdded | Subject::NetRemoved);
-        let (side, _) = view.side(added);
+        let (side, literals) = view.side(added);
         let mut hits = self.hits(selection, asked, pattern, view, added)?;
         if net {
-            hits.retain(|(index, _)| !commit.moves.moved(line_of(side, *index), &asked.keywords, added));
+            hits.retain(|(index, _)| {
+                let word = literals.word_in(&asked.keywords, side, *index);
+                !commit.moves.moved(line_of(side, *index), word, added)
+            });
         }
         if selection.validator.as_deref() == Some("void_allowance") {
             hits.retain(|(index, _)| commit.is_void(line_of(side, *index)));
@@ -455,7 +458,8 @@ fn keywords(words: &[String], pattern: &Pattern, literals: &Literals) -> Vec<Key
     let keyword = |(at, word): (usize, &String)| {
         let beside = beside.map_or(ANYTHING, |beside| beside[at]);
         let number = literals.number(&word.to_ascii_lowercase())?;
-        Some(Keyword { number, len: word.len(), beside })
+        let whole = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        Some(Keyword { number, len: word.len(), whole, beside })
     };
     words.iter().enumerate().filter_map(keyword).collect()
 }
