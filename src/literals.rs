@@ -12,8 +12,12 @@
 //! The anchors are in 64 groups. For the first and for the second pair of bytes of a window a table tells
 //! the groups that have such a pair; few windows have a group in common, and only those are compared.
 
+mod rarity;
+
 use std::borrow::Cow;
 use std::ops::{Deref, Range};
+
+use rarity::rarest;
 
 /// Groups of anchors whose whole window counts: the upper bits of a set of groups. Below them eight for those
 /// whose last byte does not count, and eight for those whose first does not; these begin later in the text and
@@ -199,94 +203,6 @@ const fn anchor(literals: &[Cow<'static, str>], at: usize) -> Option<Anchor> {
     };
     Some(Anchor::new(number as u16, text, back))
 }
-
-/// Where the two neighbouring windows begin that a literal has and texts have least: `authori` begins as many words do.
-#[expect(clippy::cast_possible_truncation, reason = "a rule's keyword is far shorter")]
-const fn rarest(text: &[u8]) -> i16 {
-    let (mut best, mut least, mut at) = (0, u64::MAX, 0);
-    while at + 5 <= text.len() && at < 64 {
-        let share = (1 << 40 >> bits(text, at)) + (1 << 40 >> bits(text, at + 1));
-        if share < least {
-            (best, least) = (at as i16, share);
-        }
-        at += 1;
-    }
-    best
-}
-
-/// How rare the four bytes from `at` are, in bits: those of its three pairs less what these share.
-const fn bits(text: &[u8], at: usize) -> u8 {
-    const fn class(byte: u8) -> usize {
-        if byte.is_ascii_lowercase() { (byte - b'a') as usize + 1 } else { 0 }
-    }
-    let (a, b, c, d) = (class(text[at]), class(text[at + 1]), class(text[at + 2]), class(text[at + 3]));
-    let pairs = PAIR_BITS[a][b] + PAIR_BITS[b][c] + PAIR_BITS[c][d];
-    pairs.saturating_sub(BYTE_BITS[b] + BYTE_BITS[c])
-}
-
-/// How rare each byte and each pair is in changed lines, in bits: first of what is no letter, then of the letters, in
-/// any case. Counted over some 1500 commits each of fhir-server, openmrs-core, pydicom, ZooKeeper and bat.
-const BYTE_BITS: [u8; 27] =
-    [1, 5, 7, 5, 6, 4, 7, 7, 6, 5, 10, 8, 5, 6, 5, 5, 6, 9, 5, 5, 4, 6, 7, 8, 8, 7, 10];
-const PAIR_BITS: [[u8; 27]; 27] = [
-    [2, 7, 8, 7, 8, 8, 8, 9, 9, 7, 10, 11, 8, 7, 8, 8, 8, 11, 8, 7, 7, 9, 9, 9, 10, 11, 11],
-    [9, 13, 10, 9, 9, 13, 12, 10, 15, 10, 16, 12, 8, 9, 8, 14, 10, 16, 8, 8, 7, 10, 11, 12, 11, 11, 14],
-    [
-        9, 10, 13, 13, 14, 10, 14, 16, 16, 11, 12, 17, 10, 14, 16, 11, 15, 15, 11, 11, 14, 10, 16, 16, 16,
-        11, 17,
-    ],
-    [9, 9, 13, 11, 13, 8, 13, 16, 8, 11, 17, 10, 10, 13, 14, 7, 15, 15, 10, 12, 9, 11, 15, 16, 16, 13, 17],
-    [7, 9, 11, 12, 10, 8, 13, 13, 15, 9, 16, 16, 12, 13, 13, 10, 13, 16, 11, 11, 12, 11, 13, 14, 15, 13, 16],
-    [6, 8, 11, 8, 8, 10, 9, 11, 13, 10, 15, 15, 9, 9, 7, 12, 9, 10, 6, 7, 8, 12, 11, 11, 9, 12, 15],
-    [8, 10, 13, 13, 13, 10, 11, 15, 13, 9, 17, 15, 12, 14, 13, 9, 14, 17, 11, 13, 12, 12, 17, 16, 17, 14, 17],
-    [
-        8, 11, 13, 14, 14, 8, 14, 13, 11, 10, 16, 16, 12, 13, 12, 12, 15, 16, 10, 12, 13, 12, 15, 16, 16, 14,
-        16,
-    ],
-    [9, 9, 14, 14, 14, 8, 16, 17, 16, 10, 17, 16, 12, 14, 14, 10, 11, 16, 11, 13, 11, 13, 14, 15, 17, 13, 17],
-    [11, 10, 10, 9, 8, 9, 10, 10, 16, 15, 17, 13, 9, 9, 7, 8, 11, 14, 10, 8, 8, 14, 10, 17, 12, 17, 11],
-    [
-        13, 12, 17, 17, 16, 12, 17, 17, 18, 16, 17, 17, 17, 16, 17, 12, 14, 17, 17, 14, 17, 13, 16, 17, 17,
-        17, 17,
-    ],
-    [
-        10, 13, 16, 15, 14, 10, 14, 14, 16, 12, 17, 17, 15, 16, 12, 15, 15, 17, 15, 11, 14, 13, 16, 15, 17,
-        17, 17,
-    ],
-    [8, 9, 14, 13, 10, 8, 11, 15, 15, 8, 16, 15, 9, 14, 14, 9, 12, 16, 14, 10, 10, 9, 13, 14, 17, 11, 16],
-    [8, 9, 11, 14, 13, 8, 14, 15, 15, 10, 16, 16, 13, 11, 11, 10, 9, 17, 12, 11, 13, 12, 14, 15, 15, 14, 17],
-    [7, 8, 14, 8, 8, 9, 10, 8, 14, 10, 15, 12, 12, 12, 11, 9, 12, 14, 12, 9, 8, 10, 11, 14, 14, 12, 16],
-    [9, 12, 10, 10, 9, 13, 10, 10, 14, 11, 14, 11, 9, 9, 7, 10, 9, 11, 7, 10, 9, 8, 11, 10, 14, 15, 16],
-    [9, 8, 15, 14, 12, 8, 15, 15, 12, 11, 17, 15, 10, 15, 15, 9, 11, 16, 9, 12, 9, 10, 16, 15, 15, 12, 17],
-    [
-        12, 11, 16, 17, 17, 17, 18, 17, 17, 17, 18, 17, 14, 17, 17, 17, 16, 17, 16, 16, 17, 10, 17, 17, 18,
-        17, 18,
-    ],
-    [7, 8, 14, 9, 10, 7, 12, 10, 15, 8, 16, 11, 12, 10, 10, 8, 13, 16, 9, 9, 8, 10, 11, 14, 16, 10, 16],
-    [7, 10, 14, 10, 13, 7, 12, 14, 10, 9, 17, 12, 12, 12, 12, 9, 10, 13, 13, 9, 7, 9, 14, 12, 17, 10, 17],
-    [7, 8, 12, 10, 11, 7, 13, 14, 8, 7, 15, 15, 11, 12, 12, 9, 10, 15, 8, 9, 10, 10, 12, 13, 13, 9, 15],
-    [11, 11, 11, 11, 12, 9, 13, 11, 17, 11, 17, 17, 9, 9, 9, 13, 10, 17, 8, 9, 9, 14, 16, 15, 15, 17, 16],
-    [
-        12, 9, 17, 15, 17, 9, 17, 16, 17, 10, 17, 17, 15, 15, 17, 11, 17, 17, 14, 16, 16, 16, 17, 17, 17, 16,
-        17,
-    ],
-    [
-        10, 10, 16, 14, 15, 12, 16, 15, 11, 10, 17, 17, 15, 15, 12, 11, 16, 17, 12, 11, 16, 16, 14, 13, 17,
-        17, 17,
-    ],
-    [
-        9, 13, 15, 11, 14, 11, 14, 17, 17, 12, 16, 18, 16, 14, 13, 15, 11, 17, 15, 15, 11, 16, 16, 17, 12,
-        15, 17,
-    ],
-    [
-        8, 14, 15, 13, 13, 14, 15, 15, 15, 13, 17, 16, 13, 13, 11, 12, 9, 17, 13, 11, 12, 15, 15, 14, 17, 16,
-        16,
-    ],
-    [
-        14, 14, 17, 17, 17, 12, 17, 17, 15, 15, 17, 13, 17, 16, 16, 12, 17, 17, 17, 16, 17, 16, 18, 17, 14,
-        15, 17,
-    ],
-];
 
 /// A set of literals made ready by the compiler, of a static array of lower-case `Cow::Borrowed`; sorted, where
 /// [`Literals::number`] is asked.

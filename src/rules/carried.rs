@@ -120,7 +120,7 @@ fn complete(reason: &str, owner: &str, until: &str) -> bool {
     !reason.trim().is_empty() && !owner.trim().is_empty() && is_date(until)
 }
 
-fn any_glob(globs: &[String], path: &RepoPath) -> bool {
+pub(super) fn any_glob(globs: &[String], path: &RepoPath) -> bool {
     globs.iter().any(|glob| fast_glob::glob_match(glob, path.as_bytes()))
 }
 

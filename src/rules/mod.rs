@@ -13,6 +13,7 @@
 //! Limits: 200 findings and 100 points a commit, 1 MiB for a compiled regular expression, 65 535 rules.
 
 mod additions;
+mod allowed;
 mod automaton;
 #[cfg(test)]
 mod beside;

@@ -14,9 +14,9 @@ use super::lines::{ANYTHING, Keyword, index_at, is_comment, is_near, line_of, li
 use super::matcher::FileView;
 use super::moves::Moves;
 use super::pattern::{Finder, Glob, Pattern};
-use super::rule::{self, Allow, Class, Rule, Selection, Subject, Without};
-use super::{Allowed, RuleSet, Side, validators};
-use crate::facts::{ChangedFile, CommitFacts, FileKind, Person, RepoPath, SideText, Status};
+use super::rule::{self, Class, Rule, Selection, Subject, Without};
+use super::{RuleSet, Side, validators};
+use crate::facts::{CommitFacts, FileKind, Person, SideText, Status};
 use crate::literals::Literals;
 
 /// What is the same for all files of a commit.
@@ -45,14 +45,14 @@ impl Commit<'_> {
     }
 
     /// The day of the commit in UTC.
-    fn day(&self) -> String {
+    pub(super) fn day(&self) -> String {
         let time =
             jiff::Timestamp::from_second(self.facts.commit_time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         time.strftime("%Y-%m-%d").to_string()
     }
 
     /// Whether any added line holds an allowance: looked for once, and only where something was found.
-    fn has_inline(&self) -> bool {
+    pub(super) fn has_inline(&self) -> bool {
         *self.inline.get_or_init(|| {
             let texts = self.facts.judged().iter().map(|file| &file.text.added.text);
             texts.into_iter().any(|text| memchr::memmem::find(text, carried::INLINE).is_some())
@@ -84,7 +84,7 @@ pub(super) struct Found {
     /// The class that it was judged in.
     pub(super) class: Class,
     /// Indices of the hit lines, where the side is text.
-    lines: Vec<usize>,
+    pub(super) lines: Vec<usize>,
 }
 
 /// A selection that holds.
@@ -103,7 +103,7 @@ pub(super) struct Compiled {
     asked: Vec<Asked>,
     /// Those of all selections, each once: selections of one rule often share them.
     patterns: Vec<Pattern>,
-    allow: Vec<Pattern>,
+    pub(super) allow: Vec<Pattern>,
 }
 
 /// What is needed to ask a selection.
@@ -395,61 +395,6 @@ impl Compiled {
         });
         Some(found)
     }
-
-    /// The allowance that covers every hit of a finding, if it has not run out on the commit's day.
-    pub(super) fn allowed(
-        &self,
-        file: Option<&ChangedFile>,
-        found: &Found,
-        commit: &Commit<'_>,
-    ) -> Option<Allowed> {
-        if self.allow.is_empty() && commit.carried.allow.is_empty() && !commit.has_inline() {
-            return None;
-        }
-        let day = commit.day();
-        let covers = |allow: &Allow, pattern: &Pattern| {
-            let path = allow.path.is_empty() || file.is_some_and(|file| any_glob(&allow.path, &file.path));
-            let lines = allow.regex.is_empty() || {
-                let side =
-                    file.map(
-                        |file| if found.side == Side::Added { &file.text.added } else { &file.text.removed },
-                    );
-                side.is_some_and(|side| {
-                    !found.lines.is_empty()
-                        && found.lines.iter().all(|index| pattern.is_match(line_of(side, *index)))
-                })
-            };
-            path && lines && day <= allow.until
-        };
-        let allow = self.rule.allow.iter().zip(&self.allow).find(|(allow, pattern)| covers(allow, pattern));
-        let own = allow.map(|(allow, _)| Allowed {
-            reason: allow.reason.clone(),
-            owner: allow.owner.clone(),
-            until: allow.until.clone(),
-        });
-        own.or_else(|| commit.carried.allowed(&self.rule.id, file.map(|file| &file.path), &day))
-            .or_else(|| self.allowed_inline(file?, found, &day))
-    }
-
-    /// The allowance in the text: for added lines one on each of them or on the added line before, for anything
-    /// else one in any added line of the file.
-    fn allowed_inline(&self, file: &ChangedFile, found: &Found, day: &str) -> Option<Allowed> {
-        let added = &file.text.added;
-        let here = |index: usize| {
-            let (rule, allowed) = carried::inline(line_of(added, index))?;
-            allowed.filter(|allowed| rule == self.rule.id && day <= allowed.until.as_str())
-        };
-        if found.side != Side::Added {
-            return (0..added.lines.len()).find_map(here);
-        }
-        let before = |index: usize| {
-            let (before, line) = (added.lines.get(index.checked_sub(1)?)?, added.lines.get(index)?);
-            (before.number + 1 == line.number).then(|| here(index - 1))?
-        };
-        let all: Option<Vec<Allowed>> =
-            found.lines.iter().map(|index| here(*index).or_else(|| before(*index))).collect();
-        all?.into_iter().next()
-    }
 }
 
 /// Keywords with what stands beside each wherever the pattern matches.
@@ -533,8 +478,4 @@ fn trailers(message: &str) -> impl Iterator<Item = &str> {
             !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         })
     })
-}
-
-fn any_glob(globs: &[String], path: &RepoPath) -> bool {
-    globs.iter().any(|glob| fast_glob::glob_match(glob, path.as_bytes()))
 }
