@@ -166,8 +166,8 @@ impl Repo {
             // is mapped counts as this process's memory.
             git2::opts::set_cache_object_limit(ObjectType::Tree, 256 << 10)
                 .and_then(|()| git2::opts::set_cache_max_size(32 << 20))
-                .and_then(|()| git2::opts::set_mwindow_size(16 << 20))
-                .and_then(|()| git2::opts::set_mwindow_mapped_limit(96 << 20))
+                .and_then(|()| git2::opts::set_mwindow_size(8 << 20))
+                .and_then(|()| git2::opts::set_mwindow_mapped_limit(48 << 20))
         };
         // Only unknown object types are refused; without the caches everything still works.
         debug_assert!(set.is_ok());
