@@ -109,7 +109,7 @@ fn code_of(line: &[u8]) -> &[u8] {
 
 /// Keys are hashes already.
 #[derive(Default)]
-pub(super) struct Ready(u64);
+struct Ready(u64);
 
 impl Hasher for Ready {
     fn finish(&self) -> u64 {
